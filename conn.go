@@ -1,0 +1,353 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
+)
+
+// CloseCode is a WebSocket close code. See docs/protocol.md, section 7:
+// 4000-4099 ask the client to come back, 4100-4199 tell it not to.
+type CloseCode int
+
+// The close codes that the hub uses. Applications may use 4050-4099 and 4150-4199.
+const (
+	CloseNormal       CloseCode = 1000
+	CloseProtocol     CloseCode = 1002
+	CloseBinary       CloseCode = 1003
+	CloseAbnormal     CloseCode = 1006 // never sent: the connection just ended
+	CloseInvalidUTF8  CloseCode = 1007
+	ClosePolicy       CloseCode = 1008
+	CloseTooLarge     CloseCode = 1009
+	CloseInternal     CloseCode = 1011
+	CloseShutdown     CloseCode = 4000
+	CloseSlow         CloseCode = 4001
+	CloseNoHeartbeat  CloseCode = 4002
+	CloseExpired      CloseCode = 4003
+	CloseRefused      CloseCode = 4100
+	CloseDisconnected CloseCode = 4101
+	CloseRateLimit    CloseCode = 4102
+)
+
+const reasonSlow = "too slow: reconnect and resume"
+
+// Conn is one connection of a client. All its methods may be called
+// concurrently, from hooks and handlers too. It is usable until its Disconnect
+// hook returned; later calls do nothing and return ErrConnClosed.
+type Conn struct {
+	hub      *Hub
+	id       string
+	userID   string
+	identity Identity
+	ip       string
+	v1       bool
+	ws       *websocket.Conn
+	sock     socket
+	out      outbox
+	inAll    sub // membership in the broadcast topic
+	inbox    *membership
+	ctx      context.Context
+	cancel   context.CancelFunc
+	parts    atomic.Int32 // of the connection that still run: reader and cleanup
+
+	// Used by the reading goroutine only, made on first use: an idle
+	// connection needs neither.
+	messages *rate.Limiter
+	refusals *rate.Limiter
+	controls *rate.Limiter
+
+	busy     atomic.Bool // application code runs in the reading goroutine
+	ended    atomic.Bool
+	code     atomic.Int32 // CloseCode, set once
+	lastSeen uint32       // outbox.writes at the last heartbeat; used by the heartbeat only
+	stuck    bool         // likewise: a write was under way at it
+
+	mu    sync.Mutex // guards the fields below; before roster.mu and roomState.mu
+	rooms []*membership
+	name  string
+	gone  bool // all topics were left for good
+	// Connect and Disconnect hooks in order: whoever comes last of the end of
+	// Connect and the cleanup calls Disconnect.
+	connect   connectState
+	farewells bool // Disconnect is owed when Connect has returned
+}
+
+type connectState uint8
+
+const (
+	connectNever connectState = iota
+	connectRunning
+	connectDone
+)
+
+// ID returns the client id, unique over all nodes and times.
+func (c *Conn) ID() string { return c.id }
+
+// UserID returns the id of the user; for an anonymous connection it is the client id.
+func (c *Conn) UserID() string { return c.userID }
+
+// Identity returns what the Authenticator said.
+func (c *Conn) Identity() Identity { return c.identity }
+
+// Name returns the name shown to others: that of the identity, or the one an
+// anonymous client gave at its last join.
+func (c *Conn) Name() string { return c.displayName("") }
+
+// Context ends when the connection does.
+func (c *Conn) Context() context.Context { return c.ctx }
+
+// Rooms returns the rooms that the connection is in, the one joined last at the end.
+func (c *Conn) Rooms() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := make([]string, len(c.rooms))
+	for i, m := range c.rooms {
+		names[i] = m.room
+	}
+	return names
+}
+
+// Send sends v, encoded as JSON, to this connection alone, as a private
+// message of the application. It is not kept; it is queued when Send returns without an error.
+func (c *Conn) Send(_ context.Context, v any) error {
+	message, err := c.hub.marshal(v)
+	if err != nil {
+		return err
+	}
+	return c.push(newFrame(appendPrivate(newBuffer(len(message)+96), "", message, nowMillis())))
+}
+
+// Close ends the connection with a close frame. It does not wait and may be
+// called from anywhere. Codes that RFC 6455 does not allow to be sent become
+// CloseDisconnected; reason is cut at 123 bytes. Closing again does nothing.
+func (c *Conn) Close(code CloseCode, reason string) {
+	if code != CloseNormal && (code < 3000 || code > 4999) {
+		code = CloseDisconnected
+	}
+	c.end(code, reason)
+}
+
+// displayName returns the name of the connection, for anonymous ones wish,
+// the name given before, or one made of the client id.
+func (c *Conn) displayName(wish string) string {
+	if c.identity.ID != "" {
+		return c.name // never changes
+	}
+	if wish != "" {
+		return wish
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.name != "" {
+		return c.name
+	}
+	return "guest-" + c.id[:6]
+}
+
+// push queues a frame for this connection alone.
+func (c *Conn) push(f *frame) error {
+	switch c.out.push(c, []*frame{f}) {
+	case pushOK:
+		c.hub.stats.fannedOut(f)
+		return nil
+	case pushFull:
+		c.end(CloseSlow, reasonSlow)
+	}
+	return ErrConnClosed
+}
+
+// end starts the end of the connection, once. It never blocks and takes no lock but
+// that of the outbox, so that a fan-out can call it: the cleanup has a goroutine of its own.
+func (c *Conn) end(code CloseCode, reason string) {
+	if !c.ended.CompareAndSwap(false, true) {
+		return
+	}
+	c.code.Store(int32(code))
+	c.out.finish(closeFrame(code, reason), code == CloseSlow)
+	c.sock.startEnding()
+	c.hub.stats.closed(code)
+	c.cancel()
+	go c.cleanup() // ends when hooks and Store calls have returned
+}
+
+// serve runs the connection in the goroutine that reads from it.
+func (c *Conn) serve() {
+	defer c.part()
+	code, reason := CloseInternal, "internal error"
+	func() {
+		defer c.recovered("connection")
+		if c.start() {
+			code, reason = c.readAll()
+		}
+	}()
+	c.end(code, reason)
+	c.linger(code)
+	_ = c.ws.CloseNow()
+}
+
+// start greets the client and makes the connection a member of its topics. It
+// reports whether there is anything to read.
+func (c *Conn) start() bool {
+	if c.push(c.greeting()) != nil || !c.enterAll() {
+		return false
+	}
+	if c.identity.ID != "" && !c.openInbox() {
+		return false
+	}
+	return c.connected()
+}
+
+// enterAll makes the connection a member of the broadcast topic.
+func (c *Conn) enterAll() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return false
+	}
+	c.inAll.conn = c
+	c.hub.all.roster.add(&c.inAll)
+	c.connect = connectRunning
+	return true
+}
+
+// connected runs the Connect hook.
+func (c *Conn) connected() bool {
+	var err error
+	if hook := c.hub.opts.Hooks.Connect; hook != nil {
+		c.guard("Connect hook", func() { err = hook(c.ctx, c) })
+	}
+	if err != nil {
+		reason := "refused"
+		if e, ok := errors.AsType[*Error](err); ok {
+			reason = e.Message
+		}
+		c.end(CloseRefused, reason)
+	}
+	c.mu.Lock()
+	c.connect = connectDone
+	owed := c.farewells
+	c.mu.Unlock()
+	if owed {
+		c.disconnected()
+	}
+	return !c.ended.Load()
+}
+
+func (c *Conn) disconnected() {
+	if hook := c.hub.opts.Hooks.Disconnect; hook != nil {
+		c.guard("Disconnect hook", func() { hook(c, CloseCode(c.code.Load())) })
+	}
+}
+
+func (c *Conn) greeting() *frame {
+	h := c.hub
+	m := connectedMessage{
+		ClientID: c.id, UserID: c.userID,
+		MaxMessageSize: h.opts.MaxMessageSize, PingInterval: h.opts.PingInterval.Milliseconds(),
+	}
+	if c.identity.ID != "" {
+		m.Username = c.name
+	}
+	if page, err := h.all.read(c.ctx, Query{}); err == nil && h.all.keep.keeps() {
+		m.Epoch, m.Offset = page.Epoch, page.Top
+	}
+	return newFrame(appendConnected(newBuffer(192), m))
+}
+
+// openInbox subscribes an identified user's connection to the user's topic.
+func (c *Conn) openInbox() bool {
+	t := c.hub.acquire(userPrefix + c.userID)
+	m := &membership{topic: t}
+	m.conn, m.replaying = c, true
+	c.mu.Lock()
+	if c.gone {
+		c.mu.Unlock()
+		t.release()
+		return false
+	}
+	c.inbox = m
+	t.roster.add(&m.sub)
+	c.mu.Unlock()
+	if !c.v1 {
+		m.endReplay(m.startReplay(), nil, "", 0)
+		return true
+	}
+	_, err := t.subscribe(c.ctx, &m.sub, nil, func(r replay) []*frame {
+		return []*frame{historyFrame("inbox", "", r)}
+	})
+	if err != nil {
+		// Live messages still come; the client learns that older ones are missing.
+		return c.push(newFrame(appendError(newBuffer(128), "", CodeUnavailable,
+			"the inbox could not be read: reconnect later for older notifications"))) == nil
+	}
+	return true
+}
+
+// cleanup leaves all topics and tells the application. It runs beside the
+// closing of the socket: a slow Store or hook does not keep sockets open.
+func (c *Conn) cleanup() {
+	defer c.part()
+	h := c.hub
+	c.mu.Lock()
+	c.gone = true
+	rooms := slices.Clone(c.rooms)
+	inbox, inAll := c.inbox, c.connect != connectNever
+	c.mu.Unlock()
+	h.forget(c)
+	if inAll {
+		h.all.roster.remove(&c.inAll)
+	}
+	if inbox != nil {
+		inbox.topic.roster.remove(&inbox.sub)
+		inbox.topic.release()
+	}
+	grace := h.opts.LeaveGrace
+	code := CloseCode(c.code.Load())
+	if !c.v1 || h.closing.Load() || code >= CloseRefused {
+		grace = 0
+	}
+	for _, m := range rooms {
+		c.drop(m, max(grace, 0))
+	}
+	c.mu.Lock()
+	c.farewells = c.connect == connectRunning
+	call := c.connect == connectDone
+	c.mu.Unlock()
+	if call {
+		c.disconnected()
+	}
+}
+
+// part counts the ending of the reader and of the cleanup; the last one
+// reports the connection gone.
+func (c *Conn) part() {
+	if c.parts.Add(-1) == 0 {
+		c.hub.release(c)
+	}
+}
+
+// guard runs application code. A panic in it closes this connection only.
+func (c *Conn) guard(what string, f func()) {
+	defer c.recovered(what)
+	f()
+}
+
+func (c *Conn) recovered(what string) {
+	if v := recover(); v != nil {
+		c.hub.stats.panics.Add(1)
+		c.hub.log.Error("parley: panic", "in", what, "client", c.id, "panic", v, "stack", string(debug.Stack()))
+		c.end(CloseInternal, "internal error")
+	}
+}
+
+// expired reports whether the credentials have ended.
+func (c *Conn) expired(now time.Time) bool {
+	return !c.identity.ExpiresAt.IsZero() && now.After(c.identity.ExpiresAt)
+}

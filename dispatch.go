@@ -1,0 +1,161 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+
+	"golang.org/x/time/rate"
+)
+
+const maxName = 255
+
+// answer is what a client message is acknowledged with.
+type answer struct {
+	done   bool // answered already, by a message of its own
+	result Result
+}
+
+// action carries out one type of client message.
+type action func(c *Conn, in *inbound) (answer, error)
+
+var actions = map[string]action{
+	"message":   (*Conn).onMessage,
+	"broadcast": (*Conn).onBroadcast,
+	"private":   (*Conn).onPrivate,
+	"join":      (*Conn).onJoin,
+	"leave":     (*Conn).onLeave,
+	"history":   (*Conn).onHistory,
+	"presence":  (*Conn).onPresence,
+	"signal":    (*Conn).onSignal,
+	"call":      (*Conn).onCall,
+	"ping":      (*Conn).onPing,
+}
+
+// handle carries out one message and answers it. It reports whether the
+// connection may go on.
+func (c *Conn) handle(p []byte) bool {
+	c.busy.Store(true)
+	defer func() {
+		// Whoever was busy for long has not read the pongs that wait.
+		c.sock.alive.Store(true)
+		c.busy.Store(false)
+	}()
+	allowed, abuse := c.allow()
+	if abuse {
+		return false
+	}
+	var in inbound
+	if err := decode(p, &in); err != nil {
+		c.refuse(in.ID, err)
+		return true
+	}
+	if !allowed {
+		c.hub.stats.rateLimited.Add(1)
+		c.refuse(in.ID, NewError(CodeRateLimited, "too many messages: slow down to "+
+			strconv.FormatFloat(c.hub.opts.RateLimit, 'f', -1, 64)+" a second"))
+		return true
+	}
+	act := actions[in.Type]
+	if act == nil {
+		c.refuse(in.ID, NewError(CodeUnknownType, "unknown type "+strconv.QuoteToASCII(clip(in.Type))+
+			": see docs/protocol.md for the types there are"))
+		return true
+	}
+	a, err := act(c, &in)
+	switch {
+	case err != nil:
+		c.refuse(in.ID, c.clientError(err, in.Type))
+	case in.ID != "" && !a.done:
+		_ = c.push(newFrame(appendAck(newBuffer(96), in.ID, a.result.Epoch, a.result.Offset, a.result.Duplicate)))
+	}
+	return true
+}
+
+// allow takes a token for one message. abuse means that the client goes on far above its limit.
+func (c *Conn) allow() (allowed, abuse bool) {
+	o := &c.hub.opts
+	if o.RateLimit < 0 {
+		return true, false
+	}
+	if c.messages == nil {
+		c.messages = rate.NewLimiter(rate.Limit(o.RateLimit), o.RateBurst)
+	}
+	if c.messages.Allow() {
+		return true, false
+	}
+	if c.refusals == nil {
+		c.refusals = rate.NewLimiter(rate.Limit(o.RateLimit), o.RateBurst)
+	}
+	return false, !c.refusals.Allow()
+}
+
+// refuse tells the client of an error.
+func (c *Conn) refuse(id string, err *Error) {
+	c.hub.stats.refused.Add(1)
+	_ = c.push(newFrame(appendError(newBuffer(96+len(err.Message)), id, err.Code, err.Message)))
+}
+
+// clientError finds what a client may be told of err. Everything that is not
+// meant for it goes to the log.
+func (c *Conn) clientError(err error, what string) *Error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	switch {
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrConnClosed):
+		return NewError(CodeClosing, "the server is shutting down: reconnect")
+	case errors.Is(err, ErrNotFound):
+		return NewError(CodeNotFound, "nobody with this id can be reached")
+	case errors.Is(err, ErrTooLarge):
+		return NewError(CodeTooLarge, "message too large to be delivered: send a smaller one")
+	case errors.Is(err, ErrStore), errors.Is(err, context.DeadlineExceeded):
+		return NewError(CodeUnavailable, "cannot be stored or read right now: try again later with the same id")
+	}
+	c.hub.stats.handlerErrors.Add(1)
+	c.hub.log.Error("parley: handler failed", "in", what, "client", c.id, "error", err)
+	return NewError(CodeInternal, "internal error: it was logged")
+}
+
+// authorize asks the application.
+func (c *Conn) authorize(verb Verb, room, target string) error {
+	ask := c.hub.opts.Authorize
+	if ask == nil {
+		return nil
+	}
+	err := error(NewError(CodeInternal, "internal error: it was logged"))
+	c.guard("Authorize", func() { err = ask(c.ctx, c, Access{Verb: verb, Room: room, Target: target}) })
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e
+	}
+	c.hub.log.Debug("parley: refused by Authorize", "client", c.id, "verb", string(verb), "error", err)
+	return NewError(CodeForbidden, "not allowed: "+string(verb))
+}
+
+// inspect runs the Message hook.
+func (c *Conn) inspect(m ClientMessage) error {
+	hook := c.hub.opts.Hooks.Message
+	if hook == nil {
+		return nil
+	}
+	err := error(NewError(CodeInternal, "internal error: it was logged"))
+	c.guard("Message hook", func() { err = hook(c.ctx, c, m) })
+	return err
+}
+
+// clip bounds text that is quoted back to a client.
+func clip(s string) string {
+	if len(s) > 64 {
+		return s[:64]
+	}
+	return s
+}
+
+func isNetworkError(err error) bool {
+	_, ok := errors.AsType[*net.OpError](err)
+	return ok || errors.Is(err, net.ErrClosed)
+}

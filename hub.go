@@ -1,0 +1,256 @@
+package parley
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxShortName = 64
+	day          = 24 * time.Hour
+)
+
+var (
+	defaultRoomHistory = Retention{Messages: defaultHistory, Age: day}
+	defaultInbox       = Retention{Messages: defaultHistory, Age: 7 * day}
+)
+
+// Hub is an http.Handler whose upgraded connections are managed clients. Its
+// methods may be called concurrently, from anywhere. Lock order:
+// Conn.mu, roomState.mu, topicTable.mu; Conn.mu, roster.mu, shard.mu, outbox.mu, topic.mu alone.
+type Hub struct {
+	opts      Options
+	log       *slog.Logger
+	node      string // id of this hub in the Store and the Broker
+	origins   []string
+	fastStore bool // the Store never blocks
+	stats     counters
+	handlers  handlerTable
+	table     topicTable
+	all       *topic
+	slots     slots
+
+	ctx     context.Context // of Store calls that belong to no single caller; ends with Shutdown
+	cancel  context.CancelFunc
+	closing atomic.Bool
+
+	mu      sync.Mutex // guards the fields below; nothing else is locked while it is held
+	conns   map[string]*Conn
+	running int           // connections whose goroutines have not ended
+	idle    chan struct{} // made by Shutdown, closed when running is 0
+	beating bool          // the background goroutine was started
+	stopped chan struct{} // closed when it has ended
+}
+
+// New returns a Hub. The only required option is Authenticator. A Hub needs
+// no start; Shutdown ends it.
+func New(opts Options) (*Hub, error) {
+	if err := opts.setDefaults(); err != nil {
+		return nil, err
+	}
+	h := &Hub{
+		opts: opts, log: opts.Logger, node: rand.Text(),
+		conns: make(map[string]*Conn), stopped: make(chan struct{}),
+	}
+	_, h.fastStore = opts.Store.(*MemoryStore)
+	for _, origin := range opts.Origins {
+		h.origins = append(h.origins, normalOrigin(origin))
+	}
+	h.handlers.handlers = make(map[string]rawHandler)
+	h.table.topics = make(map[string]*topic)
+	h.slots.init()
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.all = h.acquire(topicBroadcast) // never released
+	return h, nil
+}
+
+// ServeHTTP upgrades the request to a WebSocket connection and returns;
+// the connection lives on. Requests that are refused get an HTTP status: 403
+// for a foreign origin or host, 426 without an upgrade, 401 and 403 from the
+// Authenticator, 429 and 503 above a limit or during Shutdown.
+func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c, refusal := h.accept(w, r)
+	if refusal != nil {
+		h.stats.handshakeRefused(refusal.status)
+		h.log.Debug("parley: handshake refused", "status", refusal.status, "reason", refusal.text)
+		refusal.write(w)
+		return
+	}
+	if c != nil {
+		h.stats.accepted.Add(1)
+		go c.serve() // ends with the connection
+	}
+}
+
+// accept checks and upgrades a request. Both results are nil if the upgrade
+// itself failed and was answered.
+func (h *Hub) accept(w http.ResponseWriter, r *http.Request) (*Conn, *refusal) {
+	if refused := h.precheck(r); refused != nil {
+		return nil, refused
+	}
+	ip := h.clientIP(r)
+	if refused := h.slots.takeAddress(ip, h.opts.MaxConnections, h.opts.MaxPerIP); refused != nil {
+		return nil, refused
+	}
+	identity, refused := h.authenticate(r)
+	if refused == nil {
+		refused = h.slots.takeUser(identity.ID, h.opts.MaxPerUser)
+	}
+	if refused != nil {
+		h.slots.giveAddress(ip)
+		return nil, refused
+	}
+	c, err := h.upgrade(w, r)
+	if err != nil {
+		h.slots.giveAddress(ip)
+		h.slots.giveUser(identity.ID)
+		h.stats.handshakeRefused(http.StatusBadRequest)
+		h.log.Debug("parley: handshake failed", "error", err)
+		return nil, nil
+	}
+	c.init(identity, ip)
+	if !h.register(c) {
+		_ = c.sock.Conn.Close()
+		h.slots.giveAddress(ip)
+		h.slots.giveUser(identity.ID)
+		return nil, nil
+	}
+	return c, nil
+}
+
+func (c *Conn) init(identity Identity, ip string) {
+	c.id, c.ip, c.identity = rand.Text(), ip, identity
+	c.userID, c.name = identity.ID, identity.Name
+	if identity.ID == "" {
+		c.userID, c.name = c.id, ""
+	} else if c.name == "" {
+		c.name = clip(identity.ID)
+	}
+	// Background: the hub closes its connections itself, and a parent that can
+	// end would keep an entry for each of them.
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.parts.Store(2)
+	c.sock.alive.Store(true)
+}
+
+// register adds c; false if the hub was shut down meanwhile.
+func (h *Hub) register(c *Conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing.Load() {
+		return false
+	}
+	h.conns[c.id] = c
+	h.running++
+	if !h.beating {
+		h.beating = true
+		go h.background() // ends with Shutdown
+	}
+	return true
+}
+
+// forget ends that c can be found.
+func (h *Hub) forget(c *Conn) {
+	h.mu.Lock()
+	delete(h.conns, c.id)
+	h.mu.Unlock()
+	h.slots.giveAddress(c.ip)
+	h.slots.giveUser(c.identity.ID)
+}
+
+// release reports that nothing of c runs any more.
+func (h *Hub) release(*Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.running--
+	if h.running == 0 && h.idle != nil {
+		close(h.idle)
+		h.idle = nil
+	}
+}
+
+// Conn returns the connection with this client id on this node, or nil.
+func (h *Hub) Conn(clientID string) *Conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conns[clientID]
+}
+
+// User returns the connections of a user on this node.
+func (h *Hub) User(userID string) []*Conn {
+	if c := h.Conn(userID); c != nil && c.userID == userID {
+		return []*Conn{c}
+	}
+	t := h.lookup(userPrefix + userID)
+	if t == nil {
+		return nil
+	}
+	defer t.release()
+	return t.roster.conns()
+}
+
+// DisconnectUser closes all connections of a user on this node with code 4101,
+// which tells clients not to come back, and returns how many there were. Nothing is
+// queued for them any more when it returns. It does not keep the user from
+// connecting again: that is for the Authenticator.
+func (h *Hub) DisconnectUser(userID, reason string) int {
+	conns := h.User(userID)
+	for _, c := range conns {
+		c.end(CloseDisconnected, reason)
+	}
+	return len(conns)
+}
+
+// Shutdown ends the hub: it refuses new connections and sends, tells v1
+// clients when to come back ("bye"), closes all connections with code 4000,
+// and waits for them, until CloseTimeout for clients that do not answer, and
+// until ctx ends for application code that does not return. Then the sockets
+// that are left are cut and the error of ctx is returned. A second call waits likewise.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	first := h.closing.CompareAndSwap(false, true)
+	conns := make([]*Conn, 0, len(h.conns))
+	for _, c := range h.conns {
+		conns = append(conns, c)
+	}
+	if first && !h.beating {
+		close(h.stopped)
+	}
+	if h.idle == nil && h.running > 0 {
+		h.idle = make(chan struct{})
+	}
+	idle := h.idle
+	h.mu.Unlock()
+	if first {
+		bye := newFrame(appendBye(newBuffer(128), int(CloseShutdown), "shutting down", 0, h.opts.RetryWindow.Milliseconds()))
+		for _, c := range conns {
+			if c.v1 {
+				_ = c.push(bye)
+			}
+			c.end(CloseShutdown, "shutting down: reconnect")
+		}
+	}
+	return h.await(ctx, idle, conns)
+}
+
+func (h *Hub) await(ctx context.Context, idle chan struct{}, conns []*Conn) error {
+	var err error
+	if idle != nil {
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			err = ctx.Err()
+			for _, c := range conns {
+				_ = c.sock.Conn.Close()
+			}
+		}
+	}
+	h.cancel()
+	<-h.stopped
+	return err
+}

@@ -1,0 +1,168 @@
+package parley
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// joinRequest is what a client, or the application for it, says at a join.
+type joinRequest struct {
+	name string
+	pos  *position
+}
+
+// membership is a connection's place in a room. Its join and its leave may
+// overlap (a client joins and dies); then the join finishes first, and ends
+// with the leave: "kim left" never comes before "kim joined".
+type membership struct {
+	sub
+	topic *topic
+	room  string
+
+	// Guarded by Conn.mu:
+	joining bool
+	doomed  bool // left while joining
+	grace   time.Duration
+}
+
+// join makes c a member of the room, or repeats the history if it is one.
+func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, error) {
+	m, fresh, arrived, err := c.enter(room, req.name)
+	if err != nil {
+		return replay{}, err
+	}
+	t := m.topic
+	r, err := t.subscribe(ctx, &m.sub, req.pos, func(r replay) []*frame {
+		frames := []*frame{historyFrame("history", room, r)}
+		if c.v1 {
+			// Without a snapshot the next diffs still tell the rest.
+			if f, err := t.room.snapshot(ctx, ""); err == nil {
+				frames = append(frames, f)
+			}
+		}
+		return frames
+	})
+	if !fresh {
+		return r, err
+	}
+	if err != nil {
+		c.drop(m, 0)
+		c.settle(m, false)
+		return r, err
+	}
+	if arrived {
+		t.system(m.name + " joined")
+	}
+	if hook := c.hub.opts.Hooks.Join; hook != nil {
+		c.guard("Join hook", func() { hook(c.ctx, c, c.hub.Room(room)) })
+	}
+	c.settle(m, true)
+	return r, nil
+}
+
+// enter finds or makes the membership and counts it in.
+func (c *Conn) enter(room, name string) (m *membership, fresh, arrived bool, err error) {
+	t := c.hub.acquire(roomPrefix + room)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		t.release()
+		return nil, false, false, ErrConnClosed
+	}
+	if i := c.find(room); i >= 0 {
+		t.release()
+		m = c.rooms[i]
+		// It is the room joined last now.
+		c.rooms = append(slices.Delete(c.rooms, i, i+1), m)
+		return m, false, false, nil
+	}
+	if len(c.rooms) >= c.hub.opts.MaxRooms {
+		t.release()
+		return nil, false, false, NewError(CodeLimit,
+			fmt.Sprintf("in %d rooms already: leave one first", c.hub.opts.MaxRooms))
+	}
+	m = &membership{topic: t, room: room, joining: true}
+	m.conn, m.name, m.replaying = c, name, true
+	c.rooms = append(c.rooms, m)
+	c.name = name
+	t.roster.add(&m.sub)
+	return m, true, t.room.enter(c.userID, name), nil
+}
+
+// find returns the index of a joined room, or -1; c.mu is held.
+func (c *Conn) find(room string) int {
+	return slices.IndexFunc(c.rooms, func(m *membership) bool { return m.room == room })
+}
+
+// membership returns the room of this name that c is in, or for "" the one joined last.
+func (c *Conn) membership(room string) *membership {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if room == "" && len(c.rooms) > 0 {
+		return c.rooms[len(c.rooms)-1]
+	}
+	if i := c.find(room); i >= 0 {
+		return c.rooms[i]
+	}
+	return nil
+}
+
+// leave ends the membership in a room; nothing of the room is queued for c
+// any more when it returns. It reports whether there was one.
+func (c *Conn) leave(room string) bool {
+	m := c.membership(room)
+	return m != nil && c.drop(m, 0)
+}
+
+// drop removes a membership once. Whoever calls settle last finishes the leave.
+func (c *Conn) drop(m *membership, grace time.Duration) bool {
+	c.mu.Lock()
+	i := slices.Index(c.rooms, m)
+	if i < 0 {
+		c.mu.Unlock()
+		return false
+	}
+	c.rooms = slices.Delete(c.rooms, i, i+1)
+	m.topic.roster.remove(&m.sub)
+	m.doomed, m.grace = true, grace
+	joining := m.joining
+	c.mu.Unlock()
+	if !joining {
+		c.finishLeave(m, true)
+	}
+	return true
+}
+
+// settle ends the join of m, and its membership if it was left meanwhile.
+func (c *Conn) settle(m *membership, announced bool) {
+	c.mu.Lock()
+	m.joining = false
+	doomed := m.doomed
+	c.mu.Unlock()
+	if doomed {
+		c.finishLeave(m, announced)
+	}
+}
+
+// finishLeave counts the connection out of the room and tells those who remain.
+func (c *Conn) finishLeave(m *membership, announced bool) {
+	defer m.topic.release()
+	m.topic.room.exit(c.userID, m.grace, func(name string) {
+		if announced {
+			m.topic.system(name + " left")
+		}
+	})
+	if hook := c.hub.opts.Hooks.Leave; hook != nil && announced {
+		c.guard("Leave hook", func() { hook(c, c.hub.Room(m.room)) })
+	}
+}
+
+// system tells the members of a room, unless they are too many (P3.5).
+func (t *topic) system(text string) {
+	if int(t.roster.count.Load()) > t.room.config.AnnounceLimit || t.hub.closing.Load() {
+		return
+	}
+	t.announce(appendSystem(nil, t.roomName(), text), false)
+}

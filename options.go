@@ -1,0 +1,210 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+)
+
+// Options configure a Hub. Only Authenticator must be set; every other zero
+// value is a good default. Options are read once, by New.
+type Options struct {
+	// Authenticator decides who connects. Required: use AllowAnonymous to let everyone in.
+	Authenticator Authenticator
+
+	// Authorize is asked before a client's wish is carried out, after the
+	// rules of the hub itself (sending, signals, history and presence need
+	// membership; broadcasts need ClientBroadcast). It can only narrow them.
+	// Nil allows what the hub's rules allow.
+	Authorize AuthorizeFunc
+
+	// ClientBroadcast lets clients broadcast to everybody. Default: refused.
+	ClientBroadcast bool
+
+	// Origins are the web origins ("https://app.example.com", with the port
+	// if it is not the default one) that may connect besides the hub's own, which is the same host and
+	// the same scheme. Compared exactly, without wildcards. Requests without an
+	// Origin header, which browsers never send, are let in unless RequireOrigin is set.
+	Origins       []string
+	RequireOrigin bool
+	// Hosts are the values of the Host header that are served ("app.example.com",
+	// with the port if there is one). Setting it defeats DNS rebinding. Empty: any host.
+	Hosts []string
+	// Secure says how to find out whether the client used https, for the
+	// "same scheme" comparison, behind a proxy that ends TLS. Default: r.TLS != nil,
+	// and for requests without TLS an https Origin of the same host is accepted too,
+	// because a TLS proxy is the usual reason for it.
+	Secure func(r *http.Request) bool
+
+	// Store keeps history and presence. Default: NewMemoryStore().
+	Store Store
+	// StoreTimeout bounds every call of the Store. Default 5 s.
+	StoreTimeout time.Duration
+	// Broker connects several nodes. Default nil: this is the only node.
+	Broker Broker
+
+	// Room configures a room by its name; it is called when the room comes
+	// into use and must always answer the same for the same name. Nil: the
+	// zero RoomConfig for every room.
+	Room func(name string) RoomConfig
+	// Inbox is how much is kept for each identified user: notifications and
+	// private messages. Default 100 messages, 7 days. Nothing is kept for anonymous users.
+	Inbox Retention
+	// BroadcastHistory is how much is kept of broadcasts. Default: nothing.
+	BroadcastHistory Retention
+
+	// MaxMessageSize is the largest message taken from a client, in bytes. Default 64 KiB.
+	MaxMessageSize int
+	// AssemblyTimeout is how long a message may take from its first byte to
+	// its last. Default 10 s.
+	AssemblyTimeout time.Duration
+	// QueueSize is how many bytes may wait for a slow connection before it is
+	// closed with code 4001. Default 1 MiB.
+	QueueSize int
+	// PingInterval is the heartbeat. Default 30 s, because proxies cut idle
+	// connections at 60 s.
+	PingInterval time.Duration
+	// CloseTimeout is how long a closing connection waits for queued messages
+	// to be written and for the peer's close frame. Default 1 s.
+	CloseTimeout time.Duration
+	// LeaveGrace is how long a v1 client that lost its connection stays in
+	// its rooms (P3.6). Default 10 s; negative: none.
+	LeaveGrace time.Duration
+	// RetryWindow is the time over which clients are told to spread their
+	// reconnects after Shutdown. Default 5 s.
+	RetryWindow time.Duration
+
+	// RateLimit is the number of messages per second a connection may send,
+	// RateBurst how many at once. Default 50 and 200. Negative RateLimit: no limit.
+	RateLimit float64
+	RateBurst int
+	// MaxConnections refuses connections above it with 503. Default 0: none but the
+	// operating system's. MaxPerUser does so per identified user with 429;
+	// default 16, negative: no limit. MaxPerIP does so per ClientIP; default 0: no limit.
+	MaxConnections int
+	MaxPerUser     int
+	MaxPerIP       int
+	// ClientIP finds the address of the client, for MaxPerIP. Default: the
+	// host part of r.RemoteAddr. Read a header of a proxy only if that proxy always sets it.
+	ClientIP func(r *http.Request) string
+	// MaxRooms is how many rooms one connection may be in. Default 128.
+	MaxRooms int
+
+	// Compression offers permessage-deflate (without context takeover) for
+	// messages of 512 bytes and more. Default off: it costs CPU, 0.3 ms a large message,
+	// and a message that mixes secrets with text of an attacker can be guessed by its length (CRIME).
+	Compression bool
+
+	// Hooks are called at events; each may be nil.
+	Hooks Hooks
+	// Logger gets structured logs without payloads. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// RoomConfig configures a room. The zero value is the default.
+type RoomConfig struct {
+	// History is how much is kept. Default 100 messages, 24 h; Messages < 0: nothing.
+	History Retention
+	// AnnounceLimit is up to how many connections in the room on this node joins and leaves are told by
+	// system messages (P3.5); each costs a message to everyone. Default 256; negative: never.
+	AnnounceLimit int
+}
+
+// Hooks are the application's ears. Each is called without any lock held, so
+// it may call every method of the hub. A panic in a hook closes the
+// connection it served with code 1011, and nothing else.
+type Hooks struct {
+	// Connect runs after the connection is registered and its "connected"
+	// message is queued: what it sends comes after that. An error closes the
+	// connection with code 4100 and, for an *Error, with its text as reason.
+	Connect func(ctx context.Context, c *Conn) error
+	// Disconnect runs once for each connection whose Connect was called,
+	// after it has left its rooms, except those it keeps for LeaveGrace.
+	Disconnect func(c *Conn, code CloseCode)
+	// Join and Leave run when a connection has become a member of a room and
+	// when it has ceased to be one.
+	Join  func(ctx context.Context, c *Conn, room *Room)
+	Leave func(c *Conn, room *Room)
+	// Message runs before a client's room message, private message or
+	// broadcast is accepted, after Authorize. An error refuses it, see Error.
+	Message func(ctx context.Context, c *Conn, m ClientMessage) error
+}
+
+// ClientMessage is what Hooks.Message sees.
+type ClientMessage struct {
+	Verb    Verb   // VerbSend, VerbPrivate or VerbBroadcast
+	Room    string // for VerbSend
+	Target  string // for VerbPrivate
+	ID      string // the client's id of the message, may be empty
+	Content []byte // JSON; must not be changed or kept
+}
+
+const (
+	defaultAnnounceLimit = 256
+	defaultHistory       = 100
+)
+
+// setDefaults fills zero fields and reports what cannot work.
+func (o *Options) setDefaults() error {
+	if o.Authenticator == nil {
+		return errors.New("parley: Options.Authenticator is nil: set your own, or parley.AllowAnonymous to let everyone in")
+	}
+	for _, origin := range o.Origins {
+		if normalOrigin(origin) == "" {
+			return fmt.Errorf("parley: Options.Origins: %q is not of the form scheme://host[:port]", origin)
+		}
+	}
+	if o.Store == nil {
+		o.Store = NewMemoryStore()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	o.Inbox = o.Inbox.orElse(defaultInbox)
+	or(&o.StoreTimeout, 5*time.Second)
+	or(&o.MaxMessageSize, 64<<10)
+	or(&o.AssemblyTimeout, 10*time.Second)
+	or(&o.QueueSize, 1<<20)
+	or(&o.PingInterval, 30*time.Second)
+	or(&o.CloseTimeout, time.Second)
+	or(&o.LeaveGrace, 10*time.Second)
+	or(&o.RetryWindow, 5*time.Second)
+	or(&o.RateLimit, 50)
+	or(&o.RateBurst, 200)
+	or(&o.MaxPerUser, 16)
+	or(&o.MaxRooms, 128)
+	return o.check()
+}
+
+// check refuses values that could only be mistakes: a size or time that is
+// negative does not mean "unlimited".
+func (o *Options) check() error {
+	for _, v := range []struct {
+		name string
+		ok   bool
+	}{
+		{"StoreTimeout", o.StoreTimeout > 0},
+		{"MaxMessageSize", o.MaxMessageSize > 0},
+		{"AssemblyTimeout", o.AssemblyTimeout > 0},
+		{"PingInterval", o.PingInterval >= beatPhases*time.Millisecond},
+		{"CloseTimeout", o.CloseTimeout > 0},
+		{"RetryWindow", o.RetryWindow > 0},
+		{"RateBurst", o.RateBurst > 0},
+		{"MaxRooms", o.MaxRooms > 0},
+		{"QueueSize (it must hold four messages of MaxMessageSize)", o.QueueSize >= 4*o.MaxMessageSize},
+	} {
+		if !v.ok {
+			return fmt.Errorf("parley: Options.%s is too small", v.name)
+		}
+	}
+	return nil
+}
+
+func or[T int | time.Duration | float64](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}

@@ -1,0 +1,270 @@
+package parley
+
+import (
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// writeChunk is how many bytes of small frames are joined into one write.
+	// 16 KiB amortise a 10 us syscall over a hundred 128-byte messages, and
+	// are all the memory that a stalled connection can hold on to for it.
+	writeChunk = 16 << 10
+	// keepQueue is the largest queue capacity an idle connection keeps.
+	keepQueue = 16
+	// signalShare is the part of the queue from which signals with the same
+	// key replace each other, and of which twice as much drops them.
+	signalShare = 4
+)
+
+type pushed uint8
+
+const (
+	pushOK     pushed = iota
+	pushClosed        // the connection ends; nothing was queued
+	pushFull          // this push overflowed the queue: the caller must end the connection
+)
+
+type outboxState uint8
+
+const (
+	outboxOpen   outboxState = iota
+	outboxFull               // a push overflowed it: only the close frame is still taken
+	outboxClosed             // the close frame is queued or written, or the socket is gone
+)
+
+// outbox is the only way for bytes to a socket. Frames are queued by any
+// goroutine without blocking; a goroutine that lives only as long as there is
+// something to write joins all queued frames into as few writes as possible.
+// After a close frame nothing is queued or written any more.
+type outbox struct {
+	conn    net.Conn
+	limit   int // bytes that may be queued, the ones being written included
+	deflate bool
+	stats   *counters
+	drain   func() // o.run, made once: a go statement with it does not allocate
+
+	mu       sync.Mutex // guards the fields below; nothing else is locked while it is held
+	queue    []*frame
+	spare    []*frame // the other of the two buffers, while no drain uses it
+	size     int      // bytes in queue and in the batch being written
+	draining bool
+	state    outboxState
+	discard  bool          // what is queued before the close frame is not to be written
+	writes   uint32        // finished writes: shows the heartbeat that there is progress
+	done     chan struct{} // made by wait, closed at the end of the drain
+}
+
+func (o *outbox) init(conn net.Conn, limit int, deflate bool, stats *counters) {
+	o.conn, o.limit, o.deflate, o.stats = conn, limit, deflate, stats
+	o.drain = o.run
+}
+
+// push queues those of frames that are meant for c, all or none of them
+// unless they overflow. It never blocks.
+func (o *outbox) push(c *Conn, frames []*frame) pushed {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state != outboxOpen {
+		return pushClosed
+	}
+	for _, f := range frames {
+		if f.skip == c && c != nil || f.v1Only && !c.v1 {
+			continue
+		}
+		if f.key != "" && o.size > o.limit/signalShare {
+			o.pushSignal(f)
+			continue
+		}
+		if o.size+len(f.wire) > o.limit && o.size > 0 {
+			f.dropped++
+			o.state = outboxFull
+			return pushFull
+		}
+		o.queue = append(o.queue, f)
+		o.size += len(f.wire)
+		f.delivered++
+	}
+	o.startLocked()
+	return pushOK
+}
+
+// pushSignal queues a signal on a connection that lags: it replaces an older
+// one with the same key, and gives way if there is none and the queue is half full.
+func (o *outbox) pushSignal(f *frame) {
+	for i, old := range o.queue {
+		if old.key == f.key {
+			o.size += len(f.wire) - len(old.wire)
+			o.queue[i] = f
+			f.delivered++
+			o.stats.signalsReplaced.Add(1)
+			return
+		}
+	}
+	if o.size+len(f.wire) > o.limit*2/signalShare {
+		f.dropped++
+		o.stats.signalsDropped.Add(1)
+		return
+	}
+	o.queue = append(o.queue, f)
+	o.size += len(f.wire)
+	f.delivered++
+}
+
+func (o *outbox) startLocked() {
+	if !o.draining && len(o.queue) > 0 {
+		o.draining = true
+		go o.drain() // ends when the queue is empty or the socket fails
+	}
+}
+
+// finish queues a close frame as the last one. With discard, it takes the
+// place of everything not yet being written.
+func (o *outbox) finish(f *frame, discard bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.state == outboxClosed {
+		return
+	}
+	o.state, o.discard = outboxClosed, discard
+	if discard {
+		for _, old := range o.queue {
+			o.size -= len(old.wire)
+		}
+		clear(o.queue)
+		o.queue = o.queue[:0]
+	}
+	o.queue = append(o.queue, f)
+	o.size += len(f.wire)
+	o.startLocked()
+}
+
+// wait blocks until everything queued is written or the socket failed; the
+// caller has set a write deadline. Nothing can be queued afterwards.
+func (o *outbox) wait() {
+	o.mu.Lock()
+	o.state = outboxClosed
+	if !o.draining {
+		o.mu.Unlock()
+		return
+	}
+	if o.done == nil {
+		o.done = make(chan struct{})
+	}
+	done := o.done
+	o.mu.Unlock()
+	<-done
+}
+
+// run writes batches until the queue is empty.
+func (o *outbox) run() {
+	o.mu.Lock()
+	for len(o.queue) > 0 {
+		batch := o.queue
+		o.queue, o.spare = o.spare[:0], nil
+		o.mu.Unlock()
+		err := o.write(batch)
+		clear(batch)
+		o.mu.Lock()
+		o.spare = batch[:0]
+		if err != nil {
+			o.state = outboxClosed
+			clear(o.queue)
+			o.queue, o.size = o.queue[:0], 0
+		}
+	}
+	o.draining = false
+	if cap(o.spare) > keepQueue {
+		o.spare = nil
+	}
+	if cap(o.queue) > keepQueue {
+		o.queue = nil
+	}
+	if o.done != nil {
+		close(o.done)
+		o.done = nil
+	}
+	o.mu.Unlock()
+}
+
+// write writes a batch in chunks. On an error the socket is closed, which
+// wakes the reader, and the rest is gone.
+func (o *outbox) write(batch []*frame) error {
+	for len(batch) > 0 {
+		n, size, err := o.writeChunk(batch)
+		if err != nil {
+			_ = o.conn.Close()
+			return err
+		}
+		batch = batch[n:]
+		if o.wrote(size, batch) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// wrote accounts for a finished write. It reports whether the rest of the
+// batch must not be written any more, because the connection is being closed for its slowness.
+func (o *outbox) wrote(size int, rest []*frame) (stop bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.size -= size
+	o.writes++
+	if !o.discard {
+		return false
+	}
+	for _, f := range rest {
+		if f.wire[0] == bitFin|opClose {
+			return false // the batch with the close frame itself
+		}
+		o.size -= len(f.wire)
+	}
+	return true
+}
+
+var chunks = sync.Pool{New: func() any { return new([writeChunk]byte) }}
+
+// writeChunk writes the first frame alone, or as many frames as fit into a
+// chunk. It returns how many, and their accounted size.
+func (o *outbox) writeChunk(batch []*frame) (n, size int, err error) {
+	first := batch[0].bytes(o.deflate)
+	size = len(batch[0].wire)
+	if len(batch) == 1 || len(first)+len(batch[1].bytes(o.deflate)) > writeChunk {
+		_, err = o.conn.Write(first)
+		o.stats.wrote(1, len(first))
+		return 1, size, err
+	}
+	buf := chunks.Get().(*[writeChunk]byte)
+	at := copy(buf[:], first)
+	for n = 1; n < len(batch); n++ {
+		b := batch[n].bytes(o.deflate)
+		if at+len(b) > writeChunk {
+			break
+		}
+		at += copy(buf[at:], b)
+		size += len(batch[n].wire)
+	}
+	_, err = o.conn.Write(buf[:at])
+	chunks.Put(buf)
+	o.stats.wrote(n, at)
+	return n, size, err
+}
+
+// progress returns the number of finished writes and whether one is under way.
+func (o *outbox) progress() (writes uint32, draining bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.writes, o.draining
+}
+
+// queued returns the bytes that wait, for tests and statistics.
+func (o *outbox) queued() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.size
+}
+
+// deadlineIn is the moment after which closing no longer waits.
+func deadlineIn(d time.Duration) time.Time { return time.Now().Add(d) }

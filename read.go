@@ -1,0 +1,140 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/coder/websocket"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// firstRead is the buffer that most messages fit into.
+	firstRead = 4 << 10
+	// controlRate and controlBurst limit pings and pongs of a client. Browsers send
+	// none of their own and answer ours, twice a minute.
+	controlRate  = 10
+	controlBurst = 20
+)
+
+var readBuffers = sync.Pool{New: func() any { b := make([]byte, firstRead); return &b }}
+
+var errMessageTooBig = errors.New("message too big")
+
+// readAll reads and carries out messages until the connection ends, and
+// returns how it is to be closed.
+func (c *Conn) readAll() (CloseCode, string) {
+	for {
+		// Background: deadlines are set on the socket, which costs nothing while a
+		// client is idle; a context would cost a timer and a closure per read.
+		typ, r, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return c.readFailed(err)
+		}
+		buf := readBuffers.Get().(*[]byte)
+		c.sock.assembling = true
+		p, err := c.readMessage(r, buf)
+		c.sock.assembled()
+		switch {
+		case errors.Is(err, errMessageTooBig):
+			limit := c.hub.opts.MaxMessageSize
+			c.refuse("", NewError(CodeTooLarge, fmt.Sprintf("message is larger than %d bytes: send smaller ones", limit)))
+			return CloseTooLarge, fmt.Sprintf("message is larger than %d bytes", limit)
+		case err != nil:
+			return c.readFailed(err)
+		case typ == websocket.MessageBinary:
+			return CloseBinary, "binary message: send JSON as text"
+		case !utf8.Valid(p):
+			return CloseInvalidUTF8, "text is not UTF-8"
+		}
+		c.hub.stats.received(len(p))
+		ok := c.handle(p)
+		if len(*buf) <= 16<<10 {
+			readBuffers.Put(buf)
+		}
+		if !ok || c.ended.Load() {
+			return CloseRateLimit, "too many messages: slow down"
+		}
+	}
+}
+
+// readMessage reads one message into *buf, which grows up to the size limit.
+func (c *Conn) readMessage(r io.Reader, buf *[]byte) ([]byte, error) {
+	limit := c.hub.opts.MaxMessageSize
+	n := 0
+	for {
+		if n == len(*buf) {
+			*buf = append(*buf, make([]byte, min(len(*buf), limit+1-n))...)
+		}
+		m, err := r.Read((*buf)[n:])
+		n += m
+		if n > limit {
+			return nil, errMessageTooBig
+		}
+		if err == io.EOF {
+			return (*buf)[:n], nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// readFailed finds the close code for a read error. If the library has sent a
+// close frame already, ours is not sent.
+func (c *Conn) readFailed(err error) (CloseCode, string) {
+	if code := websocket.CloseStatus(err); code != -1 {
+		if code == websocket.StatusNoStatusRcvd {
+			code = websocket.StatusNormalClosure
+		}
+		return CloseCode(code), ""
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ClosePolicy, "message not complete in time"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetworkError(err):
+		return CloseAbnormal, ""
+	default:
+		c.hub.stats.protocolErrors.Add(1)
+		return CloseProtocol, "WebSocket protocol error"
+	}
+}
+
+// linger reads on after we sent a close frame, until the peer closes or the
+// close timeout ends: closing a socket with unread input resets it, and
+// the peer would lose our close frame.
+func (c *Conn) linger(code CloseCode) {
+	if code == CloseProtocol {
+		// The stream cannot be parsed any more.
+		_, _ = io.Copy(io.Discard, c.sock.Conn)
+		return
+	}
+	for {
+		_, r, err := c.ws.Reader(context.Background())
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return
+		}
+	}
+}
+
+// controlReceived limits pings: a flood of them costs an answer each (S21).
+func (c *Conn) controlReceived(context.Context, []byte) bool {
+	if c.controls == nil {
+		c.controls = rate.NewLimiter(controlRate, controlBurst)
+	}
+	if c.controls.Allow() {
+		return true
+	}
+	c.end(ClosePolicy, "too many control frames")
+	return false
+}
+
+func (c *Conn) pongReceived(ctx context.Context, p []byte) { c.controlReceived(ctx, p) }

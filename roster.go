@@ -1,0 +1,206 @@
+package parley
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// shardSize bounds how long a join can wait: no lock is held for more
+// than this many enqueues (about 20 us).
+const shardSize = 256
+
+// sub is the membership of one connection in one topic.
+type sub struct {
+	conn *Conn
+	name string // shown to the room; set before the sub is added
+
+	shard *shard // set once by roster.add
+	// Guarded by shard.mu:
+	index     int
+	gone      bool
+	replaying bool     // history is being read: live frames are held
+	held      []*frame // live frames that came meanwhile
+	heldSize  int
+	from      int64 // live frames up to this offset were part of the history
+	// replay counts the reads of history, so that an overtaken one is dropped.
+	replay uint32
+}
+
+// shard is a part of a topic's members. Its lock is held only to change it or
+// to enqueue frames, neither of which blocks.
+type shard struct {
+	mu   sync.Mutex
+	subs []*sub
+	size atomic.Int32 // len(subs), for finding room without the lock
+}
+
+// roster holds the members of a topic in shards, so that a join waits for the
+// fan-out to at most one shard. Lock order: roster.mu, shard.mu, outbox.mu.
+type roster struct {
+	mu     sync.Mutex // guards changes of shards
+	shards atomic.Pointer[[]*shard]
+	count  atomic.Int32
+}
+
+func (r *roster) list() []*shard {
+	if p := r.shards.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// add makes m a member. The shard is filled up before a new one is opened.
+func (r *roster) add(m *sub) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	shards := r.list()
+	s := (*shard)(nil)
+	for i := len(shards) - 1; i >= 0; i-- {
+		if shards[i].size.Load() < shardSize {
+			s = shards[i]
+			break
+		}
+	}
+	if s == nil {
+		s = new(shard)
+		// Readers walk the old slice: never append in place.
+		next := append(make([]*shard, 0, len(shards)+1), shards...)
+		next = append(next, s)
+		r.shards.Store(&next)
+	}
+	s.mu.Lock()
+	m.shard, m.index = s, len(s.subs)
+	s.subs = append(s.subs, m)
+	s.size.Add(1)
+	s.mu.Unlock()
+	r.count.Add(1)
+}
+
+// remove ends a membership: after it returns nothing more is enqueued for m.
+// It reports whether m was a member.
+func (r *roster) remove(m *sub) bool {
+	s := m.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m.gone {
+		return false
+	}
+	m.gone, m.held, m.heldSize = true, nil, 0
+	last := len(s.subs) - 1
+	s.subs[m.index] = s.subs[last]
+	s.subs[m.index].index = m.index
+	s.subs[last] = nil
+	s.subs = s.subs[:last]
+	if cap(s.subs) > 64 && len(s.subs) < cap(s.subs)/4 {
+		s.subs = append(make([]*sub, 0, cap(s.subs)/2), s.subs...)
+	}
+	s.size.Add(-1)
+	r.count.Add(-1)
+	return true
+}
+
+// fanOut enqueues frames for every member, shard by shard. Frames of one
+// topic are fanned out by one goroutine at a time. With restart, the log began
+// anew and earlier positions mean nothing any more.
+func (r *roster) fanOut(frames []*frame, restart bool) {
+	for _, s := range r.list() {
+		s.mu.Lock()
+		for _, m := range s.subs {
+			if restart {
+				m.from = 0
+			}
+			m.deliver(frames)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// deliver enqueues or holds frames; the shard is locked.
+func (m *sub) deliver(frames []*frame) {
+	if m.replaying {
+		m.hold(frames)
+		return
+	}
+	if m.from > 0 {
+		frames = m.afterHistory(frames)
+	}
+	if m.conn.out.push(m.conn, frames) == pushFull {
+		m.conn.end(CloseSlow, reasonSlow)
+	}
+}
+
+// afterHistory leaves out what the history contained. Offsets rise, so that
+// this is over with the first newer frame.
+func (m *sub) afterHistory(frames []*frame) []*frame {
+	newer := make([]*frame, 0, len(frames))
+	for _, f := range frames {
+		if f.offset == 0 || f.offset > m.from {
+			newer = append(newer, f)
+		}
+	}
+	if last := frames[len(frames)-1]; last.offset > m.from {
+		m.from = 0
+	}
+	return newer
+}
+
+func (m *sub) hold(frames []*frame) {
+	for _, f := range frames {
+		m.heldSize += len(f.wire)
+		if m.heldSize > m.conn.hub.opts.QueueSize {
+			f.dropped++
+			m.held = nil
+			m.conn.end(CloseSlow, reasonSlow)
+			return
+		}
+		m.held = append(m.held, f)
+	}
+}
+
+// startReplay makes m hold what comes live, while its history is read.
+func (m *sub) startReplay() uint32 {
+	m.shard.mu.Lock()
+	defer m.shard.mu.Unlock()
+	m.replaying = true
+	m.replay++
+	return m.replay
+}
+
+// endReplay enqueues the history, then the held frames that it did not
+// contain, and goes live; all in one step under the lock of the shard.
+// first may be nil if the history could not be read.
+func (m *sub) endReplay(replay uint32, first []*frame, epoch string, top int64) {
+	m.shard.mu.Lock()
+	defer m.shard.mu.Unlock()
+	if m.gone || m.replay != replay {
+		return
+	}
+	held := m.held
+	m.replaying, m.held, m.heldSize = false, nil, 0
+	if m.conn.out.push(m.conn, first) == pushFull {
+		m.conn.end(CloseSlow, reasonSlow)
+		return
+	}
+	m.from = top
+	for _, f := range held {
+		if f.offset == 0 || f.epoch != epoch || f.offset > top {
+			if m.conn.out.push(m.conn, []*frame{f}) == pushFull {
+				m.conn.end(CloseSlow, reasonSlow)
+				return
+			}
+		}
+	}
+}
+
+// conns returns the connections of all members.
+func (r *roster) conns() []*Conn {
+	var all []*Conn
+	for _, s := range r.list() {
+		s.mu.Lock()
+		for _, m := range s.subs {
+			all = append(all, m.conn)
+		}
+		s.mu.Unlock()
+	}
+	return all
+}

@@ -1,0 +1,116 @@
+package parley
+
+import (
+	"net/http"
+	"sync/atomic"
+)
+
+// Stats are counters since the hub was made, and gauges of now. They are read one
+// by one: a snapshot under load need not add up.
+type Stats struct {
+	// Gauges.
+	Connections int // upgraded and not yet ended
+	Topics      int // rooms, users and the broadcast in use on this node
+
+	// Connections.
+	Accepted           uint64
+	RefusedAuth        uint64 // 401 and 403
+	RefusedLimit       uint64 // 429 and 503
+	RefusedHandshake   uint64 // everything else
+	ClosedSlow         uint64 // code 4001
+	ClosedNoHeartbeat  uint64 // code 4002
+	ClosedAbuse        uint64 // codes 1002, 1003, 1007, 1008, 1009 and 4102
+	ProtocolViolations uint64 // streams that were no WebSocket
+
+	// Messages.
+	Received        uint64 // messages of clients
+	ReceivedBytes   uint64
+	Refused         uint64 // answered by an error
+	RateLimited     uint64 // of these, for the rate limit
+	Delivered       uint64 // messages queued for a connection
+	Dropped         uint64 // messages not queued because a connection was too slow
+	SignalsReplaced uint64 // signals replaced by newer ones on slow connections
+	SignalsDropped  uint64
+	Written         uint64 // frames written to sockets
+	WrittenBytes    uint64
+	Writes          uint64 // write calls: Written/Writes is how well frames are joined
+
+	// Faults.
+	Panics        uint64 // in application code
+	HandlerErrors uint64 // errors of handlers and hooks that were no *Error
+	StoreErrors   uint64
+}
+
+// counters are the atomics behind Stats.
+type counters struct {
+	accepted, refusedAuth, refusedLimit, refusedHandshake                   atomic.Uint64
+	closedSlow, closedNoHeartbeat, closedAbuse, protocolErrors              atomic.Uint64
+	receivedMessages, receivedBytes, refused, rateLimited                   atomic.Uint64
+	delivered, dropped, signalsReplaced, signalsDropped                     atomic.Uint64
+	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors atomic.Uint64
+}
+
+func (s *counters) received(n int) {
+	s.receivedMessages.Add(1)
+	s.receivedBytes.Add(uint64(n))
+}
+
+// fannedOut counts a frame once, after it went to all its receivers.
+func (s *counters) fannedOut(f *frame) {
+	s.delivered.Add(uint64(f.delivered))
+	if f.dropped > 0 {
+		s.dropped.Add(uint64(f.dropped))
+	}
+}
+
+func (s *counters) wrote(frames, n int) {
+	s.writtenFrames.Add(uint64(frames))
+	s.writtenBytes.Add(uint64(n))
+	s.writes.Add(1)
+}
+
+func (s *counters) handshakeRefused(status int) {
+	switch status {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		s.refusedAuth.Add(1)
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		s.refusedLimit.Add(1)
+	default:
+		s.refusedHandshake.Add(1)
+	}
+}
+
+func (s *counters) closed(code CloseCode) {
+	switch code {
+	case CloseSlow:
+		s.closedSlow.Add(1)
+	case CloseNoHeartbeat:
+		s.closedNoHeartbeat.Add(1)
+	case CloseProtocol, CloseBinary, CloseInvalidUTF8, ClosePolicy, CloseTooLarge, CloseRateLimit:
+		s.closedAbuse.Add(1)
+	}
+}
+
+// Stats returns the counters. It is cheap enough to be called every second.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	connections := h.running
+	h.mu.Unlock()
+	h.table.mu.Lock()
+	topics := len(h.table.topics)
+	h.table.mu.Unlock()
+	s := &h.stats
+	return Stats{
+		Connections: connections, Topics: topics,
+		Accepted: s.accepted.Load(), RefusedAuth: s.refusedAuth.Load(),
+		RefusedLimit: s.refusedLimit.Load(), RefusedHandshake: s.refusedHandshake.Load(),
+		ClosedSlow: s.closedSlow.Load(), ClosedNoHeartbeat: s.closedNoHeartbeat.Load(),
+		ClosedAbuse: s.closedAbuse.Load(), ProtocolViolations: s.protocolErrors.Load(),
+		Received: s.receivedMessages.Load(), ReceivedBytes: s.receivedBytes.Load(),
+		Refused: s.refused.Load(), RateLimited: s.rateLimited.Load(),
+		Delivered: s.delivered.Load(), Dropped: s.dropped.Load(),
+		SignalsReplaced: s.signalsReplaced.Load(), SignalsDropped: s.signalsDropped.Load(),
+		Written: s.writtenFrames.Load(), WrittenBytes: s.writtenBytes.Load(), Writes: s.writes.Load(),
+		Panics: s.panics.Load(), HandlerErrors: s.handlerErrors.Load(), StoreErrors: s.storeErrors.Load(),
+	}
+}

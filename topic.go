@@ -1,0 +1,280 @@
+package parley
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Names of topics; what follows the prefix comes from users.
+const (
+	roomPrefix     = "room/"
+	userPrefix     = "user/"
+	topicBroadcast = "all"
+)
+
+// topic is an ordered log with members: a room, the inbox of a user, or the
+// broadcast. Publications are queued; one goroutine at a time takes all that
+// collected, appends them to the Store, and fans them out as one batch.
+type topic struct {
+	hub    *Hub
+	name   string
+	keep   Retention
+	roster roster
+	room   *roomState // nil unless this is a room
+
+	refs int // guarded by topicTable.mu: members, publishers and timers
+
+	mu      sync.Mutex // guards pending and running; no other lock is taken while it is held
+	pending []*publication
+	running bool
+
+	epoch string // of the message fanned out last; used by the running goroutine only
+}
+
+// publication is one message on its way through a topic.
+type publication struct {
+	entry Entry  // Data is the message object
+	store bool   // append it to the log
+	skip  *Conn  // see frame
+	v1    bool   // see frame.v1Only
+	key   string // see frame
+
+	frame *frame
+	epoch string
+	err   error
+	done  chan struct{} // receives one value when the fields above are final
+}
+
+// publish queues p and returns when it was fanned out, refused, or ctx ended;
+// in the last case the outcome is unknown to the caller.
+func (t *topic) publish(ctx context.Context, p *publication) (Result, error) {
+	p.done = make(chan struct{}, 1)
+	t.mu.Lock()
+	t.pending = append(t.pending, p)
+	lead := !t.running
+	t.running = true
+	t.mu.Unlock()
+	if lead {
+		if p.store && !t.hub.fastStore {
+			go t.run() // a Store may block for longer than ctx allows
+		} else {
+			t.step()
+		}
+	}
+	select {
+	case <-p.done:
+		return p.result(), p.err
+	default:
+	}
+	select {
+	case <-p.done:
+		return p.result(), p.err
+	case <-ctx.Done():
+		return Result{}, fmt.Errorf("parley: publish: outcome unknown: %w", ctx.Err())
+	}
+}
+
+func (p *publication) result() Result {
+	r := Result{Stored: p.store && p.err == nil, Duplicate: p.entry.Duplicate, Epoch: p.epoch, Offset: p.entry.Offset}
+	if p.frame != nil {
+		r.Delivered, r.Dropped = p.frame.delivered, p.frame.dropped
+	}
+	return r
+}
+
+// step processes one batch in the goroutine of a publisher, and leaves what
+// collected meanwhile to a goroutine of its own: no publisher works for others for long.
+func (t *topic) step() {
+	t.process(t.take())
+	t.mu.Lock()
+	more := len(t.pending) > 0
+	t.running = more
+	t.mu.Unlock()
+	if more {
+		go t.run() // ends when nothing is pending
+	}
+}
+
+func (t *topic) run() {
+	for {
+		batch := t.take()
+		if batch == nil {
+			return
+		}
+		t.process(batch)
+	}
+}
+
+// take returns everything pending; nil ends the run.
+func (t *topic) take() []*publication {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	batch := t.pending
+	t.pending = nil
+	if len(batch) == 0 {
+		t.running = false
+	}
+	return batch
+}
+
+// process stores, frames and fans out a batch, in order.
+func (t *topic) process(batch []*publication) {
+	defer func() {
+		for _, p := range batch {
+			p.done <- struct{}{}
+		}
+	}()
+	t.store(batch)
+	frames := make([]*frame, 0, len(batch))
+	restart := false
+	for _, p := range batch {
+		if p.err != nil || p.entry.Duplicate {
+			continue
+		}
+		p.frame = p.newFrame()
+		frames = append(frames, p.frame)
+		if p.store && p.epoch != t.epoch {
+			restart = t.epoch != ""
+			t.epoch = p.epoch
+		}
+	}
+	if len(frames) == 0 {
+		return
+	}
+	t.roster.fanOut(frames, restart)
+	for _, f := range frames {
+		t.hub.stats.fannedOut(f)
+	}
+}
+
+func (p *publication) newFrame() *frame {
+	data := p.entry.Data
+	buf := newBuffer(len(data) + 64)
+	if p.store {
+		buf = appendPositioned(buf, data, p.epoch, p.entry.Offset)
+	} else {
+		buf = append(buf, data...)
+	}
+	f := newFrame(buf)
+	f.skip, f.v1Only, f.key = p.skip, p.v1, p.key
+	if p.store {
+		f.epoch, f.offset = p.epoch, p.entry.Offset
+	}
+	return f
+}
+
+// store appends those publications of the batch that are to be kept.
+func (t *topic) store(batch []*publication) {
+	entries := make([]Entry, 0, len(batch))
+	for _, p := range batch {
+		if p.store {
+			entries = append(entries, p.entry)
+		}
+	}
+	if len(entries) == 0 {
+		return
+	}
+	epoch, err := t.append(entries)
+	if err != nil {
+		t.hub.stats.storeErrors.Add(1)
+		t.hub.log.Error("parley: store: append failed", "topic", t.kind(), "error", err)
+		err = fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	i := 0
+	for _, p := range batch {
+		if p.store {
+			p.entry, p.epoch, p.err = entries[i], epoch, err
+			i++
+		}
+	}
+}
+
+// append calls the Store; a panic in it must not end the process, as it may
+// run in a goroutine of ours.
+func (t *topic) append(entries []Entry) (epoch string, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			t.hub.stats.panics.Add(1)
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	ctx, cancel := context.WithTimeout(t.hub.ctx, t.hub.opts.StoreTimeout)
+	defer cancel()
+	return t.hub.opts.Store.Append(ctx, t.name, t.keep, entries)
+}
+
+// kind is the topic's name without what came from users, for logs.
+func (t *topic) kind() string {
+	kind, _, _ := strings.Cut(t.name, "/")
+	return kind
+}
+
+func nowMillis() int64 { return time.Now().UnixMilli() }
+
+// topicTable finds the topics in use. A topic lives as long as somebody holds a reference.
+type topicTable struct {
+	mu     sync.Mutex // guards topics and topic.refs; nothing else is locked while it is held
+	topics map[string]*topic
+}
+
+// acquire returns the topic of this name, with a reference for the caller.
+func (h *Hub) acquire(name string) *topic {
+	if t := h.lookup(name); t != nil {
+		return t
+	}
+	fresh := h.newTopic(name) // may call Options.Room: not under the lock
+	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
+	t := h.table.topics[name]
+	if t == nil {
+		t = fresh
+		h.table.topics[name] = t
+	}
+	t.refs++
+	return t
+}
+
+func (h *Hub) newTopic(name string) *topic {
+	t := &topic{hub: h, name: name}
+	switch {
+	case name == topicBroadcast:
+		t.keep = h.opts.BroadcastHistory
+	case strings.HasPrefix(name, userPrefix):
+		t.keep = h.opts.Inbox
+	default:
+		t.room = newRoomState(t, h.roomConfig(name[len(roomPrefix):]))
+		t.keep = t.room.config.History
+	}
+	return t
+}
+
+// lookup is acquire without creating the topic.
+func (h *Hub) lookup(name string) *topic {
+	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
+	t := h.table.topics[name]
+	if t != nil {
+		t.refs++
+	}
+	return t
+}
+
+func (t *topic) release() {
+	table := &t.hub.table
+	table.mu.Lock()
+	defer table.mu.Unlock()
+	if t.refs--; t.refs == 0 {
+		delete(table.topics, t.name)
+	}
+}
+
+// retain adds a reference for somebody, while the caller holds one.
+func (t *topic) retain() {
+	t.hub.table.mu.Lock()
+	defer t.hub.table.mu.Unlock()
+	t.refs++
+}
