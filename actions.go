@@ -1,9 +1,6 @@
 package parley
 
-import (
-	"context"
-	"fmt"
-)
+import "fmt"
 
 func missing(field, typ string) *Error {
 	return NewError(CodeBadRequest, fmt.Sprintf("%q is missing: a %s needs it", field, typ))
@@ -223,9 +220,13 @@ func (h *Hub) signalUser(id string, p *publication) {
 		}
 		return
 	}
-	if t := h.lookup(userPrefix + id); t != nil {
+	t := h.lookup(userPrefix + id)
+	if t == nil && h.opts.Broker != nil {
+		t = h.acquire(userPrefix + id) // the user may be on another node
+	}
+	if t != nil {
 		defer t.release()
-		// A signal is not stored: publish does not wait for anything.
-		_, _ = t.publish(context.Background(), p)
+		// A signal is not stored: publish waits at most for the Broker.
+		_, _ = t.publish(h.ctx, p)
 	}
 }

@@ -31,6 +31,7 @@ const (
 	CloseSlow         CloseCode = 4001
 	CloseNoHeartbeat  CloseCode = 4002
 	CloseExpired      CloseCode = 4003
+	CloseResync       CloseCode = 4004
 	CloseRefused      CloseCode = 4100
 	CloseDisconnected CloseCode = 4101
 	CloseRateLimit    CloseCode = 4102
@@ -198,6 +199,7 @@ func (c *Conn) start() bool {
 	if c.push(c.greeting()) != nil || !c.enterAll() {
 		return false
 	}
+	c.hub.all.attach(c.ctx)
 	if c.identity.ID != "" && !c.openInbox() {
 		return false
 	}
@@ -275,6 +277,7 @@ func (c *Conn) openInbox() bool {
 	c.inbox = m
 	t.roster.add(&m.sub)
 	c.mu.Unlock()
+	t.attach(c.ctx)
 	if !c.v1 {
 		m.endReplay(m.startReplay(), nil, "", 0)
 		return true

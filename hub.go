@@ -24,16 +24,16 @@ var (
 // methods may be called concurrently, from anywhere. Lock order:
 // Conn.mu, roomState.mu, topicTable.mu; Conn.mu, roster.mu, shard.mu, outbox.mu, topic.mu alone.
 type Hub struct {
-	opts      Options
-	log       *slog.Logger
-	node      string // id of this hub in the Store and the Broker
-	origins   []string
-	fastStore bool // the Store never blocks
-	stats     counters
-	handlers  handlerTable
-	table     topicTable
-	all       *topic
-	slots     slots
+	opts     Options
+	log      *slog.Logger
+	node     string // id of this hub in the Store and the Broker
+	origins  []string
+	fast     bool // neither Store nor Broker ever blocks
+	stats    counters
+	handlers handlerTable
+	table    topicTable
+	all      *topic
+	slots    slots
 
 	ctx     context.Context // of Store calls that belong to no single caller; ends with Shutdown
 	cancel  context.CancelFunc
@@ -57,7 +57,8 @@ func New(opts Options) (*Hub, error) {
 		opts: opts, log: opts.Logger, node: rand.Text(),
 		conns: make(map[string]*Conn), stopped: make(chan struct{}),
 	}
-	_, h.fastStore = opts.Store.(*MemoryStore)
+	_, h.fast = opts.Store.(*MemoryStore)
+	h.fast = h.fast && opts.Broker == nil
 	for _, origin := range opts.Origins {
 		h.origins = append(h.origins, normalOrigin(origin))
 	}

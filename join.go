@@ -34,6 +34,7 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 		return replay{}, err
 	}
 	t := m.topic
+	t.attach(ctx)
 	r, err := t.subscribe(ctx, &m.sub, req.pos, func(r replay) []*frame {
 		frames := []*frame{historyFrame("history", room, r)}
 		if c.v1 {

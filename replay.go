@@ -106,6 +106,7 @@ func (t *topic) subscribe(ctx context.Context, m *sub, pos *position, build func
 		m.endReplay(generation, nil, "", 0)
 		return r, err
 	}
+	t.known(r.page.Epoch, r.page.Top)
 	m.endReplay(generation, build(r), r.page.Epoch, r.page.Top)
 	return r, nil
 }

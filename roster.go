@@ -204,3 +204,10 @@ func (r *roster) conns() []*Conn {
 	}
 	return all
 }
+
+// end closes the connections of all members.
+func (r *roster) end(code CloseCode, reason string) {
+	for _, c := range r.conns() {
+		c.end(code, reason)
+	}
+}

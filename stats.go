@@ -39,15 +39,17 @@ type Stats struct {
 	Panics        uint64 // in application code
 	HandlerErrors uint64 // errors of handlers and hooks that were no *Error
 	StoreErrors   uint64
+	BrokerErrors  uint64 // failed calls of the Broker
+	BrokerGarbage uint64 // payloads of the Broker that were no messages of a node
 }
 
 // counters are the atomics behind Stats.
 type counters struct {
-	accepted, refusedAuth, refusedLimit, refusedHandshake                   atomic.Uint64
-	closedSlow, closedNoHeartbeat, closedAbuse, protocolErrors              atomic.Uint64
-	receivedMessages, receivedBytes, refused, rateLimited                   atomic.Uint64
-	delivered, dropped, signalsReplaced, signalsDropped                     atomic.Uint64
-	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors atomic.Uint64
+	accepted, refusedAuth, refusedLimit, refusedHandshake                                                atomic.Uint64
+	closedSlow, closedNoHeartbeat, closedAbuse, protocolErrors                                           atomic.Uint64
+	receivedMessages, receivedBytes, refused, rateLimited                                                atomic.Uint64
+	delivered, dropped, signalsReplaced, signalsDropped                                                  atomic.Uint64
+	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors, brokerErrors, brokerGarbage atomic.Uint64
 }
 
 func (s *counters) received(n int) {
@@ -112,5 +114,6 @@ func (h *Hub) Stats() Stats {
 		SignalsReplaced: s.signalsReplaced.Load(), SignalsDropped: s.signalsDropped.Load(),
 		Written: s.writtenFrames.Load(), WrittenBytes: s.writtenBytes.Load(), Writes: s.writes.Load(),
 		Panics: s.panics.Load(), HandlerErrors: s.handlerErrors.Load(), StoreErrors: s.storeErrors.Load(),
+		BrokerErrors: s.brokerErrors.Load(), BrokerGarbage: s.brokerGarbage.Load(),
 	}
 }

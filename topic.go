@@ -28,11 +28,16 @@ type topic struct {
 
 	refs int // guarded by topicTable.mu: members, publishers and timers
 
-	mu      sync.Mutex // guards pending and running; no other lock is taken while it is held
+	mu      sync.Mutex // guards pending, running, epoch and last; no other lock is taken while it is held
 	pending []*publication
 	running bool
 
-	epoch string // of the message fanned out last; used by the running goroutine only
+	// The message fanned out last; set by the running goroutine, and by the
+	// first member. Guarded by mu.
+	epoch string
+	last  int64
+
+	link link // to the other nodes
 }
 
 // publication is one message on its way through a topic.
@@ -42,9 +47,11 @@ type publication struct {
 	skip  *Conn  // see frame
 	v1    bool   // see frame.v1Only
 	key   string // see frame
+	// remote: it came from another node, and was appended there if it has an epoch.
+	remote bool
+	epoch  string
 
 	frame *frame
-	epoch string
 	err   error
 	done  chan struct{} // receives one value when the fields above are final
 }
@@ -59,8 +66,8 @@ func (t *topic) publish(ctx context.Context, p *publication) (Result, error) {
 	t.running = true
 	t.mu.Unlock()
 	if lead {
-		if p.store && !t.hub.fastStore {
-			go t.run() // a Store may block for longer than ctx allows
+		if !t.hub.fast && (p.store || t.hub.opts.Broker != nil) {
+			go t.run() // a Store or Broker may block for longer than ctx allows
 		} else {
 			t.step()
 		}
@@ -125,45 +132,41 @@ func (t *topic) take() []*publication {
 func (t *topic) process(batch []*publication) {
 	defer func() {
 		for _, p := range batch {
-			p.done <- struct{}{}
+			if p.done != nil {
+				p.done <- struct{}{}
+			}
 		}
 	}()
 	t.store(batch)
-	frames := make([]*frame, 0, len(batch))
-	restart := false
+	run := fanOutRun{topic: t, frames: make([]*frame, 0, len(batch))}
 	for _, p := range batch {
-		if p.err != nil || p.entry.Duplicate {
-			continue
-		}
-		p.frame = p.newFrame()
-		frames = append(frames, p.frame)
-		if p.store && p.epoch != t.epoch {
-			restart = t.epoch != ""
-			t.epoch = p.epoch
+		if p.err == nil && !p.entry.Duplicate {
+			run.add(p)
 		}
 	}
-	if len(frames) == 0 {
-		return
+	if len(run.frames) > 0 {
+		t.roster.fanOut(run.frames, run.restart)
 	}
-	t.roster.fanOut(frames, restart)
-	for _, f := range frames {
+	if run.lost {
+		t.roster.end(CloseResync, "missed messages: reconnect and resume")
+	}
+	for _, f := range run.frames {
 		t.hub.stats.fannedOut(f)
 	}
+	t.carry(batch)
 }
 
 func (p *publication) newFrame() *frame {
 	data := p.entry.Data
 	buf := newBuffer(len(data) + 64)
-	if p.store {
+	if p.epoch != "" {
 		buf = appendPositioned(buf, data, p.epoch, p.entry.Offset)
 	} else {
 		buf = append(buf, data...)
 	}
 	f := newFrame(buf)
 	f.skip, f.v1Only, f.key = p.skip, p.v1, p.key
-	if p.store {
-		f.epoch, f.offset = p.epoch, p.entry.Offset
-	}
+	f.epoch, f.offset = p.epoch, p.entry.Offset
 	return f
 }
 
@@ -263,12 +266,18 @@ func (h *Hub) lookup(name string) *topic {
 	return t
 }
 
+// release gives a reference back. The last one ends the topic on this node.
 func (t *topic) release() {
 	table := &t.hub.table
 	table.mu.Lock()
-	defer table.mu.Unlock()
-	if t.refs--; t.refs == 0 {
+	t.refs--
+	ended := t.refs == 0
+	if ended {
 		delete(table.topics, t.name)
+	}
+	table.mu.Unlock()
+	if ended {
+		t.link.cut()
 	}
 }
 

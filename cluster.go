@@ -1,0 +1,239 @@
+package parley
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+)
+
+// packetVersion is the version of what nodes tell each other. Nodes ignore
+// packets of a version that they do not know, and get stored messages from the Store.
+const packetVersion = 1
+
+// packet carries a batch of a topic to the other nodes.
+type packet struct {
+	Version  int             `json:"v"`
+	Node     string          `json:"node"`
+	Messages []packetMessage `json:"messages"`
+}
+
+type packetMessage struct {
+	Epoch  string          `json:"epoch,omitempty"` // empty: not stored
+	Offset int64           `json:"offset,omitempty"`
+	V1     bool            `json:"v1,omitempty"`
+	Key    string          `json:"key,omitempty"`
+	Data   json.RawMessage `json:"data"`
+}
+
+// link is the subscription of a topic at the Broker.
+type link struct {
+	mu          sync.Mutex // held while subscribing, which only joins of this topic wait for
+	unsubscribe func()
+	ended       bool
+}
+
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	if l.unsubscribe != nil {
+		l.unsubscribe()
+		l.unsubscribe = nil
+	}
+}
+
+// attach subscribes the topic at the Broker, if it is not. What fails is
+// tried again at the next join; until then stored messages of other nodes
+// come with the next one that gets through, from the Store.
+func (t *topic) attach(ctx context.Context) {
+	h := t.hub
+	if h.opts.Broker == nil {
+		return
+	}
+	t.link.mu.Lock()
+	defer t.link.mu.Unlock()
+	if t.link.ended || t.link.unsubscribe != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.opts.StoreTimeout)
+	defer cancel()
+	unsubscribe, err := h.opts.Broker.Subscribe(ctx, t.name, t.receive)
+	if err != nil {
+		h.stats.brokerErrors.Add(1)
+		h.log.Error("parley: broker: subscribe failed", "topic", t.kind(), "error", err)
+		return
+	}
+	t.link.unsubscribe = unsubscribe
+}
+
+// carry hands what this node fanned out to the others. A failure loses
+// nothing that is stored, and does not fail the publications.
+func (t *topic) carry(batch []*publication) {
+	h := t.hub
+	if h.opts.Broker == nil {
+		return
+	}
+	p := packet{Version: packetVersion, Node: h.node}
+	for _, b := range batch {
+		if b.remote || b.err != nil || b.entry.Duplicate {
+			continue
+		}
+		p.Messages = append(p.Messages, packetMessage{
+			Epoch: b.epoch, Offset: b.entry.Offset, V1: b.v1, Key: b.key, Data: b.entry.Data,
+		})
+	}
+	if len(p.Messages) == 0 {
+		return
+	}
+	payload, err := json.Marshal(p)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
+		defer cancel()
+		err = h.opts.Broker.Publish(ctx, t.name, payload)
+	}
+	if err != nil {
+		h.stats.brokerErrors.Add(1)
+		h.log.Error("parley: broker: publish failed", "topic", t.kind(), "error", err)
+	}
+}
+
+// receive takes a packet of another node. It never blocks.
+func (t *topic) receive(payload []byte) {
+	var p packet
+	if err := json.Unmarshal(payload, &p); err != nil || p.Version != packetVersion {
+		t.hub.stats.brokerGarbage.Add(1)
+		return
+	}
+	if p.Node == t.hub.node {
+		return
+	}
+	batch := make([]*publication, 0, len(p.Messages))
+	for _, m := range p.Messages {
+		if len(m.Data) == 0 || m.Data[0] != '{' || m.Offset < 0 || (m.Epoch == "") != (m.Offset == 0) {
+			t.hub.stats.brokerGarbage.Add(1)
+			continue
+		}
+		batch = append(batch, &publication{
+			entry: Entry{Offset: m.Offset, Data: m.Data}, epoch: m.Epoch, v1: m.V1, key: m.Key, remote: true,
+		})
+	}
+	if len(batch) == 0 {
+		return
+	}
+	t.mu.Lock()
+	t.pending = append(t.pending, batch...)
+	lead := !t.running
+	t.running = true
+	t.mu.Unlock()
+	if lead {
+		go t.run() // ends when nothing is pending
+	}
+}
+
+// known tells the topic where its first member starts: from there on
+// messages must follow without holes.
+func (t *topic) known(epoch string, top int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.epoch == "" {
+		t.epoch, t.last = epoch, top
+	}
+}
+
+// fanOutRun collects the frames of one batch so that members get a log
+// without holes and doubles, whatever the Broker has lost, doubled or reordered.
+type fanOutRun struct {
+	topic   *topic
+	frames  []*frame
+	restart bool // the log began anew
+	lost    bool // there is a hole that could not be filled
+}
+
+// add adds p and what is missing before it, or nothing if p was sent already.
+func (r *fanOutRun) add(p *publication) {
+	t := r.topic
+	if p.epoch == "" {
+		r.send(p)
+		return
+	}
+	t.mu.Lock()
+	epoch, last := t.epoch, t.last
+	t.mu.Unlock()
+	if epoch != p.epoch {
+		if epoch != "" && !r.restarted(p) {
+			return
+		}
+		last = p.entry.Offset - 1
+	}
+	if p.entry.Offset <= last {
+		return
+	}
+	if p.entry.Offset > last+1 {
+		r.fill(p.epoch, last, p.entry.Offset)
+	}
+	r.send(p)
+	t.mu.Lock()
+	t.epoch, t.last = p.epoch, p.entry.Offset
+	t.mu.Unlock()
+}
+
+func (r *fanOutRun) send(p *publication) {
+	p.frame = p.newFrame()
+	r.frames = append(r.frames, p.frame)
+}
+
+// fill adds the messages between after and before from the Store.
+func (r *fanOutRun) fill(epoch string, after, before int64) {
+	for after < before-1 {
+		limit := int(min(before-1-after, maxReplay))
+		page, err := r.topic.read(r.topic.hub.ctx, Query{Forward: true, After: after, Limit: limit})
+		if err != nil {
+			r.lost = true
+			return
+		}
+		if page.Epoch != epoch || len(page.Entries) == 0 || page.Entries[0].Offset != after+1 {
+			r.reset(before)
+			return
+		}
+		for _, e := range page.Entries {
+			r.send(&publication{entry: e, epoch: epoch})
+			after = e.Offset
+		}
+	}
+}
+
+// restarted finds out whether p belongs to a new log, and not to an old one
+// whose message comes late, and tells the members.
+func (r *fanOutRun) restarted(p *publication) bool {
+	if p.remote {
+		page, err := r.topic.read(r.topic.hub.ctx, Query{})
+		if err != nil || page.Epoch != p.epoch {
+			return false
+		}
+	}
+	r.restart = true
+	r.reset(p.entry.Offset)
+	return true
+}
+
+// reset tells the members of a gap: the newest history before an offset takes
+// the place of what they knew (P4.10).
+func (r *fanOutRun) reset(before int64) {
+	t := r.topic
+	page, err := t.read(t.hub.ctx, Query{Before: before, Limit: min(t.keep.Messages, maxPage)})
+	if err != nil {
+		r.lost = true
+		return
+	}
+	page.Top = before - 1
+	page.Entries = t.newestFitting(page.Entries)
+	told := replay{page: page, recovered: new(false)}
+	switch {
+	case t.room != nil:
+		r.frames = append(r.frames, historyFrame("history", t.roomName(), told))
+	case t.name != topicBroadcast:
+		f := historyFrame("inbox", "", told)
+		f.v1Only = true
+		r.frames = append(r.frames, f)
+	}
+}
