@@ -11,8 +11,9 @@ const (
 	// 16 KiB amortise a 10 us syscall over a hundred 128-byte messages, and
 	// are all the memory that a stalled connection can hold on to for it.
 	writeChunk = 16 << 10
-	// keepQueue is the largest queue capacity an idle connection keeps.
-	keepQueue = 16
+	// keepQueue is the largest queue capacity an idle connection keeps: 512
+	// bytes that only connections pay for which had a burst. Smaller, and every burst allocates.
+	keepQueue = 64
 	// signalShare is the part of the queue from which signals with the same
 	// key replace each other, and of which twice as much drops them.
 	signalShare = 4
