@@ -272,8 +272,8 @@ func (d *decoder) refuseText(f field) {
 // decode returns the value of a string field, and false if it breaks P2.4.
 func (t text) decode(f field) (string, bool) {
 	limit := fieldLimits[f]
-	// No escape is longer than six times what it stands for, so this bounds
-	// what is copied before the length can be checked.
+	// No escape is longer than six times what it stands for, so this refuses
+	// nothing valid, and bounds what is copied before validName counts.
 	if limit > 0 && len(t.body) > 6*limit {
 		return "", false
 	}
@@ -287,9 +287,6 @@ func (t text) decode(f field) (string, bool) {
 	}
 	if limit == 0 {
 		return intern(body), utf8.Valid(body)
-	}
-	if len(body) > limit {
-		return "", false
 	}
 	s := string(body)
 	return s, validName(s, limit)

@@ -1,0 +1,154 @@
+// Command bench measures parley against other servers: one command, one table.
+//
+// Every server and every load is a process of its own, pinned to a core of its
+// own. See README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+)
+
+// config is what the flags say.
+type config struct {
+	kinds    []kind
+	mode     string
+	conns    int
+	size     int
+	senders  int
+	idle     int
+	bigConns int
+	stallTo  int // bytes of a message in the stalled scenario
+	parallel int
+	limit    int
+	rounds   int
+	time     time.Duration
+	stuck    time.Duration
+	stall    time.Duration
+	only     string
+	profiles string
+	v1       bool
+	big      bool
+	quick    bool
+	check    bool
+	pin      bool
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			os.Exit(2)
+		}
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	// The two kinds of child process, see startServer and runLoad.
+	if len(args) > 0 && args[0] == "serve" {
+		set := flag.NewFlagSet("bench serve", flag.ContinueOnError)
+		name := set.String("kind", kinds[0].name, "which server")
+		if err := set.Parse(args[1:]); err != nil {
+			return err
+		}
+		return serve(*name, os.Stdin, os.Stdout)
+	}
+	if len(args) > 0 && args[0] == "load" {
+		return load(os.Stdin, os.Stdout)
+	}
+	cfg, err := parseFlags(args)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	return compare(ctx, cfg, strings.Join(args, " "), os.Stdout)
+}
+
+// quickFlags make everything happen once, in less than ten seconds.
+var quickFlags = map[string]string{
+	"conns": "50", "idle": "200", "big-conns": "300", "rounds": "1", "time": "100ms", "limit": "3000",
+	"stuck": "1s", "stall": "5s",
+}
+
+func parseFlags(args []string) (config, error) {
+	var c config
+	set := flag.NewFlagSet("bench", flag.ContinueOnError)
+	names := set.String("kinds", "", "servers to compare, separated by commas (default all)")
+	set.StringVar(&c.mode, "mode", "both", "what is sent: broadcast, room or both")
+	set.StringVar(&c.only, "only", "", "run only the scenarios whose name contains this")
+	set.IntVar(&c.conns, "conns", 1000, "receiving connections")
+	set.IntVar(&c.size, "size", 128, "bytes of JSON content in a message, at least 32")
+	set.IntVar(&c.senders, "senders", 1, "sending connections, in turn")
+	set.IntVar(&c.idle, "idle", 5000, "connections in the idle scenario")
+	set.IntVar(&c.bigConns, "big-conns", 15000, "connections in the big scenario")
+	set.IntVar(&c.stallTo, "stall-size", 16<<10, "bytes of content in the stalled scenario")
+	set.IntVar(&c.parallel, "parallel", 64, "handshakes and joins on their way at once")
+	set.IntVar(&c.limit, "limit", 100_000, "messages per run at most")
+	set.IntVar(&c.rounds, "rounds", 3, "runs of each scenario; the table shows medians")
+	set.DurationVar(&c.time, "time", 3*time.Second, "measured time of a run")
+	set.DurationVar(&c.stuck, "stuck", 5*time.Second, "time without any delivery after which a run is given up")
+	set.DurationVar(&c.stall, "stall", 20*time.Second, "time a server has to close a stalled connection")
+	set.StringVar(&c.profiles, "profile", "", "write CPU and allocation profiles of every server process to this directory")
+	set.BoolVar(&c.v1, "v1", false, "clients offer the subprotocol parley.v1")
+	set.BoolVar(&c.big, "big", false, "only: one big room, one broadcast, shutdown without cooperation")
+	set.BoolVar(&c.quick, "quick", false, "everything once with tiny counts; the numbers mean nothing")
+	set.BoolVar(&c.check, "check", false, "everything, and fail if a target is missed")
+	set.BoolVar(&c.pin, "pin", true, "pin server and load to a core each, where possible")
+	if err := set.Parse(args); err != nil {
+		return c, err
+	}
+	if c.quick {
+		var given []string
+		set.Visit(func(f *flag.Flag) { given = append(given, f.Name) })
+		for name, value := range quickFlags {
+			if !slices.Contains(given, name) {
+				set.Set(name, value)
+			}
+		}
+	}
+	return c, c.validate(set, *names)
+}
+
+func (c *config) validate(set *flag.FlagSet, names string) error {
+	c.kinds = kinds
+	if names != "" {
+		c.kinds = nil
+		for name := range strings.SplitSeq(names, ",") {
+			k, err := findKind(name)
+			if err != nil {
+				return err
+			}
+			c.kinds = append(c.kinds, k)
+		}
+	}
+	switch {
+	case set.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q", set.Arg(0))
+	case c.mode != "broadcast" && c.mode != "room" && c.mode != "both":
+		return fmt.Errorf("-mode is %q: broadcast, room or both is needed", c.mode)
+	case min(c.conns, c.idle, c.bigConns, c.senders, c.parallel, c.limit, c.rounds) < 1:
+		return errors.New("every count must be at least 1")
+	case min(c.size, c.stallTo) < 32:
+		return errors.New("-size and -stall-size must be at least 32, because each message carries its number")
+	case c.quick && c.check:
+		return errors.New("-quick has numbers that mean nothing, there is nothing to -check")
+	}
+	most := max(c.conns, c.idle+warmConnections)
+	if c.big || c.check || c.quick {
+		most = max(most, c.bigConns)
+	}
+	const others = 100 // descriptors that are no connections
+	if limit := openFilesLimit(); limit > 0 && most+c.senders+others > limit {
+		return fmt.Errorf("%d connections need more descriptors than the %d a process may have: raise it with ulimit -n", most, limit)
+	}
+	return nil
+}

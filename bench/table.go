@@ -1,0 +1,121 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// column is a column of the table with the form of its numbers.
+type column struct {
+	title  string
+	metric metric
+	digits int
+}
+
+var columns = []column{
+	{"CPU/delivery µs", cpuPerDelivery, 2},
+	{"deliveries/s", deliveryRate, 0},
+	{"p50 ms", latencyP50, 2},
+	{"p99 ms", latencyP99, 2},
+	{"p99 ratio", p99Ratio, 2},
+	{"allocs/delivery", allocsPerDelivery, 4},
+	{"load busy %", loadBusy, 0},
+	{"connects/s", connectRate, 0},
+	{"KB/conn", rssPerConn, 1},
+}
+
+func writeHeader(out io.Writer, c config, args, pinning string) {
+	fmt.Fprintf(out, "%s, %d cores, %s memory, %s, %s %s/%s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"),
+		runtime.NumCPU(), memory(), kernel(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(out, "`%s`\n", strings.TrimSpace("go run ./bench "+args))
+	fmt.Fprintf(out, "%d connections, %d bytes of content, medians of %d rounds of %v, %s\n", c.conns, c.size, c.rounds, c.time, pinning)
+	if c.quick {
+		fmt.Fprintln(out, "quick run: these numbers mean nothing")
+	}
+	fmt.Fprintln(out)
+}
+
+func writeTable(out io.Writer, c config, scenarios []scenario, all results) {
+	head, rule := "| scenario | server |", "|---|---|"
+	for _, col := range columns {
+		head += " " + col.title + " |"
+		rule += "---:|"
+	}
+	fmt.Fprintf(out, "%s remarks |\n%s---|\n", head, rule)
+	for _, s := range scenarios {
+		for _, k := range c.kinds {
+			runs := all[resultKey{s.name, k.name}]
+			if len(runs) == 0 {
+				continue
+			}
+			row := fmt.Sprintf("| %s | %s |", s.name, k.name)
+			for _, col := range columns {
+				row += " " + cell(runs, col) + " |"
+			}
+			fmt.Fprintf(out, "%s %s |\n", row, remarks(runs))
+		}
+	}
+}
+
+func cell(runs []measured, col column) string {
+	v, ok := median(runs, col.metric)
+	if !ok {
+		return "-"
+	}
+	return strconv.FormatFloat(v, 'f', col.digits, 64)
+}
+
+// remarks are those of the last run, after the spread of the most important number.
+func remarks(runs []measured) string {
+	note := runs[len(runs)-1].Note
+	values := valuesOf(runs, cpuPerDelivery)
+	if len(values) > 1 {
+		note = strings.TrimSpace(fmt.Sprintf("CPU %.2f to %.2f %s", values[0], values[len(values)-1], note))
+	}
+	return note
+}
+
+// median is that of the runs that have the metric; ok is false if none has.
+func median(runs []measured, m metric) (value float64, ok bool) {
+	values := valuesOf(runs, m)
+	if len(values) == 0 {
+		return 0, false
+	}
+	middle := len(values) / 2
+	if len(values)%2 == 0 {
+		return (values[middle-1] + values[middle]) / 2, true
+	}
+	return values[middle], true
+}
+
+// medianRatio is the median of the ratios of runs of the same round: they ran
+// one after the other, so that what slowed the machine down for longer than
+// that is in both.
+func medianRatio(runs, base []measured, m metric) (value float64, ok bool) {
+	var ratios []measured
+	for i := range min(len(runs), len(base)) {
+		v, ok := runs[i].Values[m]
+		b, baseOK := base[i].Values[m]
+		if ok && baseOK && b > 0 {
+			ratios = append(ratios, measured{Values: map[metric]float64{m: v / b}})
+		}
+	}
+	return median(ratios, m)
+}
+
+// valuesOf returns the values of a metric in ascending order.
+func valuesOf(runs []measured, m metric) []float64 {
+	var values []float64
+	for _, r := range runs {
+		if v, ok := r.Values[m]; ok {
+			values = append(values, v)
+		}
+	}
+	slices.Sort(values)
+	return values
+}

@@ -1,0 +1,95 @@
+package integration
+
+import (
+	"bufio"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// need finds a program, or skips the test if PARLEY_REQUIRE does not forbid it.
+func need(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err == nil {
+		return path
+	}
+	if slices.Contains(strings.Split(os.Getenv("PARLEY_REQUIRE"), ","), name) {
+		t.Fatalf("%s is not installed, and PARLEY_REQUIRE=%s needs it", name, os.Getenv("PARLEY_REQUIRE"))
+	}
+	t.Skipf("SKIPPED: %s is not installed; this test did not run", name)
+	return ""
+}
+
+// buildExample builds a program of the examples module.
+func buildExample(t *testing.T, name string) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), name)
+	build := exec.Command("go", "build", "-o", binary, "./"+name)
+	build.Dir = filepath.Join("..", "examples")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return binary
+}
+
+// program is a running example.
+type program struct {
+	url  string
+	port string
+	cmd  *exec.Cmd
+}
+
+var urlPattern = regexp.MustCompile(`http://[^\s"]+`)
+
+// start runs a program on a port ("0": a free one) and waits until it says its URL.
+func start(t *testing.T, binary, port string) *program {
+	t.Helper()
+	cmd := exec.Command(binary)
+	cmd.Env = append(os.Environ(), "PORT="+port, "HOST=127.0.0.1")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	p := &program{cmd: cmd}
+	t.Cleanup(p.kill)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		if p.url = urlPattern.FindString(lines.Text()); p.url != "" {
+			break
+		}
+	}
+	require.NotEmpty(t, p.url, "the program did not say its URL")
+	go func() {
+		for lines.Scan() { // so that it never blocks on its output; ends with the program
+		}
+	}()
+	u, err := url.Parse(p.url)
+	require.NoError(t, err)
+	p.port = u.Port()
+	return p
+}
+
+// stop ends the program as a deploy does, and waits for its end.
+func (p *program) stop(t *testing.T) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.cmd.Wait(), "exit after SIGTERM")
+}
+
+func (p *program) kill() {
+	if p.cmd.ProcessState == nil {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	}
+}
+
+func quote(s string) string { return fmt.Sprintf("%q", s) }

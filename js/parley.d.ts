@@ -1,0 +1,244 @@
+// Types of the parley browser client. The protocol behind it is docs/protocol.md.
+
+/** A value that JSON can carry. */
+export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
+
+/**
+ * - `connecting`: asking for the token, opening the socket, waiting for the server's first message
+ * - `connected`: messages flow
+ * - `waiting`: the connection is lost or could not be made; the next attempt comes by itself
+ * - `closed`: the end, see `closeCode` and `closeReason`: `close()` was called, or the server said not to come back
+ * - `unauthorized`: the end: the server refused (close code 4100), or `token()` failed with `.unauthorized`
+ *   or a `.status` of 401 or 403
+ *
+ * A client never leaves `closed` and `unauthorized`: connect a new one.
+ */
+export type State = "connecting" | "connected" | "waiting" | "closed" | "unauthorized";
+
+/**
+ * What rejects the promises of this module. `code` is one of the protocol's error codes (section 6), one of the
+ * application's own, or one of the client's:
+ * - `timeout`: no answer within `Options.timeout`; the message may or may not have arrived
+ * - `queue_full`: `Options.queue` requests wait already while there is no connection
+ * - `disconnected`: the connection died after the request was sent, and repeating it could do it twice
+ * - `not_member`: the room was left, or joining it was refused
+ * - `closed`: the client has ended
+ * - `too_large`: over the server's size limit; it was not sent
+ */
+export interface ParleyError extends Error {
+  code: string;
+}
+
+export interface Options {
+  /**
+   * The credentials, or a function that gets them, asked again before every attempt to connect. They travel as a
+   * subprotocol entry, never in the URL. None are sent when it is empty: cookies work by themselves. A function that
+   * throws leads to another attempt later, unless the error has `.unauthorized` or a `.status` of 401 or 403.
+   */
+  token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
+  /** The WebSocket class. Default: the global one. Node 20 has none: pass that of the package `ws`. */
+  WebSocket?: new (url: string, protocols: string[]) => any;
+  /**
+   * Bounds in ms of the wait before another attempt: a random time up to `min * 2^n`, at most `max`. The n-th failure
+   * in a row counts; 30 s of connection start the count anew. Default 500 and 20000.
+   */
+  backoff?: { min?: number; max?: number };
+  /** How many requests may wait for a connection. Default 100. */
+  queue?: number;
+  /**
+   * How long a request waits for its answer, over reconnects, in ms. Default 120000, which is also how long the server
+   * knows the ids of messages: with more, a message resent late can appear twice.
+   */
+  timeout?: number;
+}
+
+/** Where a message stands in its topic. Both are missing when the topic keeps no history. */
+export interface Position {
+  epoch?: string;
+  offset?: number;
+}
+
+/** A message in a room. */
+export interface Message<T = any> extends Position {
+  type: "message";
+  room: string;
+  userId: string;
+  username: string;
+  content: T;
+  /** ms since 1970, by the server's clock */
+  timestamp: number;
+}
+
+/** A message to this user, or to this connection alone. */
+export interface Private extends Position {
+  type: "private";
+  /** The user who sent it; "" is the application itself. */
+  senderId: string;
+  message: any;
+  timestamp?: number;
+}
+
+/** A notification of the application to this user. */
+export interface Notification extends Position {
+  type: "notification";
+  data: any;
+  timestamp?: number;
+}
+
+/** A message to everybody. */
+export interface Broadcast extends Position {
+  type: "broadcast";
+  /** The user who sent it; "" is the application itself. */
+  senderId: string;
+  message: any;
+}
+
+/** Something short-lived, such as "is typing"; it may be lost. */
+export interface Signal {
+  type: "signal";
+  senderId: string;
+  name: string;
+  data: any;
+  /** Both are missing when it was sent to the user and not to a room. */
+  room?: string;
+  username?: string;
+}
+
+export interface Member {
+  userId: string;
+  username: string;
+}
+
+/** The answer to a message that the server took. */
+export interface Ack extends Position {
+  /** The server had it already: it was resent after a lost connection. */
+  duplicate?: boolean;
+}
+
+export interface History<T = any> extends Position {
+  /** Oldest first. */
+  messages: Message<T>[];
+}
+
+export interface ClientEvents {
+  /** After every change of `client.state`. `retryIn`: ms until the next attempt, when waiting. */
+  state: { state: State; retryIn?: number };
+  /** After every connect, the first and the later ones. */
+  connected: { clientId: string; userId: string; username?: string };
+  broadcast: Broadcast;
+  /** New ones, and after a reconnect those that were missed. */
+  private: Private;
+  /** New ones, and after a reconnect those that were missed. */
+  notification: Notification;
+  /** Signals sent to the user. */
+  signal: Signal;
+  /**
+   * What belongs to no promise: an error of the server without a request, a malformed message of the server
+   * (`bad_message`), a room that can no longer be joined (then with `room`), a failing `token()` (`token`).
+   */
+  error: { code: string; message: string; room?: string };
+  /** The server is about to close; coming back is up to the client, after a random time between the two, in ms. */
+  bye: { code: number; reason: string; retryMin: number; retryMax: number };
+  /** The newest kept private messages and notifications, oldest first: on the first connect and after a `gap`. */
+  inbox: Position & { messages: (Private | Notification)[] };
+  /** Messages were missed that can't be had again. `epoch` and `offset`: the last one seen. */
+  gap: Position & { topic: "inbox" | "broadcast" };
+}
+
+export interface RoomEvents<T = any> {
+  /** New ones, and after a reconnect those that were missed; each once and in order. */
+  message: Message<T>;
+  /** The newest messages, on joining and after a `gap`: replaces what is shown. */
+  history: History<T>;
+  /** "kim joined", "kim left" */
+  system: { type: "system"; room: string; content: string };
+  /**
+   * After `room.members` and `room.count` changed. A snapshot has `members`, a change has `joined` and `left`, a very
+   * large room only the count.
+   */
+  presence: { room: string; count: number; members?: Member[]; joined?: Member[]; left?: Member[] };
+  signal: Signal;
+  /** Messages were missed that can't be had again; `history` follows. `epoch` and `offset`: the last one seen. */
+  gap: Position;
+  /** After a reconnect, or when a hole was filled: nothing is missing. The `missed` messages came as `message` just before. */
+  recovered: Position & { missed: number };
+}
+
+/** A room that was joined with `client.join`. It stays joined over reconnects until `leave`. */
+export interface Room<T = any> {
+  readonly name: string;
+  /**
+   * Resolves after the first `history`; rejects when the server refuses or when the room is left first. Need not be
+   * handled.
+   */
+  readonly joined: Promise<Room<T>>;
+  /** By user id. The server names at most the first 100 and whoever joins later: `count` is always complete. */
+  readonly members: ReadonlyMap<string, Member>;
+  /** How many users are in the room. */
+  readonly count: number;
+  /**
+   * Calls `fn` for every event of this name until the function that it returns is called.
+   * An error thrown by `fn` is reported as an uncaught one and disturbs nothing else.
+   */
+  on<K extends keyof RoomEvents<T>>(event: K, fn: (payload: RoomEvents<T>[K]) => void): () => void;
+  /**
+   * Sends to all members; the sender too gets a `message`. Waits for a connection and survives its loss; resolves when
+   * the server has stored the message. Rejects with a `ParleyError`.
+   */
+  send(content: T): Promise<Ack>;
+  /** Sends what may be lost to the other members; does nothing while there is no connection. */
+  signal(name: string, data?: unknown): void;
+  /** A page of messages older than the offset `before` (0: the newest), oldest first. `more`: there are older ones. */
+  history(page?: { before?: number; limit?: number }): Promise<History<T> & { more: boolean }>;
+  /** Leaves, and ends all events of this object. */
+  leave(): void;
+}
+
+export interface Client {
+  readonly state: State;
+  /** The id of this connection; a new one after each reconnect. "" before the first. */
+  readonly clientId: string;
+  /** The id of the user; that of the connection for anonymous ones. */
+  readonly userId: string;
+  /** The name of the user, if the server knows who it is. */
+  readonly username: string | undefined;
+  /** How the last connection ended, if one did (1006: without a word). */
+  readonly closeCode: number | undefined;
+  readonly closeReason: string;
+  /** The newest 100 notifications seen, oldest first. */
+  readonly notifications: readonly Notification[];
+  /** How many notifications came since `markRead`. Known to this page only. */
+  readonly unread: number;
+  markRead(): void;
+  /**
+   * Calls `fn` for every event of this name until the function that it returns is called.
+   * An error thrown by `fn` is reported as an uncaught one and disturbs nothing else.
+   */
+  on<K extends keyof ClientEvents>(event: K, fn: (payload: ClientEvents[K]) => void): () => void;
+  /**
+   * Joins a room, at once or when connected. The same name gives the same Room until it is left.
+   * `username` counts only for anonymous users.
+   */
+  join<T = any>(room: string, options?: { username?: string }): Room<T>;
+  /** Sends to a user id or a client id. Waits for a connection and survives its loss, as `room.send`. */
+  private(targetId: string, message: unknown): Promise<Ack>;
+  /** Sends to everybody else, if the server allows it. Waits for a connection and survives its loss, as `room.send`. */
+  broadcast(message: unknown): Promise<Ack>;
+  /**
+   * Calls a handler of the application. Waits for a connection; rejects with `disconnected` when the connection dies
+   * before the reply, because then nobody knows whether it ran.
+   */
+  call<R = any>(method: string, data?: unknown): Promise<R>;
+  /** Sends what may be lost to a user; does nothing while there is no connection. */
+  signal(targetId: string, name: string, data?: unknown): void;
+  /** The round trip in ms and the server's clock. */
+  ping(): Promise<{ rtt: number; timestamp: number }>;
+  /** Ends everything: waiting promises reject with `closed`, no timer and no listener stays. */
+  close(): void;
+}
+
+/**
+ * Connects to a parley hub and stays connected. Returns at once.
+ * @param url of the hub, absolute or relative to the page; http and https are taken for ws and wss
+ */
+export function connect(url: string | URL, options?: Options): Client;

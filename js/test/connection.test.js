@@ -1,0 +1,573 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, mock, test } from "node:test";
+import { connect } from "../parley.js";
+import { FakeSocket, clock, fakeTime, online, reconnect, settled, start, tick } from "./harness.js";
+
+fakeTime({ beforeEach, afterEach });
+
+describe("connecting", () => {
+  test("returns at once, and reports states and ids", async () => {
+    const t = await start();
+    assert.equal(t.client.state, "connecting");
+    assert.equal(t.client.clientId, "");
+    t.socket().accept({ clientId: "c9", userId: "kim", username: "Kim" });
+    assert.equal(t.client.state, "connected");
+    assert.deepEqual([t.client.clientId, t.client.userId, t.client.username], ["c9", "kim", "Kim"]);
+    assert.deepEqual(t.events, [
+      ["state", { state: "connected", retryIn: undefined }],
+      ["connected", { clientId: "c9", userId: "kim", username: "Kim" }],
+    ]);
+    t.client.close();
+  });
+
+  test("an anonymous user is its client id", async () => {
+    const t = await online({}, { clientId: "c9", userId: undefined });
+    assert.equal(t.client.userId, "c9");
+    t.client.close();
+  });
+
+  test("the URL: http becomes ws, relative ones belong to the page, a fragment is cut", async () => {
+    const url = async (u) => {
+      const t = await start({ url: u });
+      t.client.close();
+      return t.socket().url;
+    };
+    assert.equal(await url("http://a.test:8080/x?y=1#z"), "ws://a.test:8080/x?y=1");
+    assert.equal(await url("https://a.test/x"), "wss://a.test/x");
+    assert.equal(await url("wss://a.test/x"), "wss://a.test/x");
+    assert.equal(await url(new URL("https://a.test/u")), "wss://a.test/u");
+    globalThis.document = { baseURI: "https://page.test/app/index.html" };
+    try {
+      assert.equal(await url("realtime"), "wss://page.test/app/realtime");
+      assert.equal(await url("/realtime"), "wss://page.test/realtime");
+    } finally {
+      delete globalThis.document;
+    }
+  });
+
+  test("a wrong URL and a missing WebSocket are told at once", () => {
+    assert.throws(() => connect("realtime", { WebSocket: FakeSocket }), TypeError);
+    const there = globalThis.WebSocket;
+    globalThis.WebSocket = undefined;
+    try {
+      assert.throws(() => connect("ws://a.test"), /options\.WebSocket/);
+    } finally {
+      globalThis.WebSocket = there;
+    }
+  });
+
+  test("a WebSocket class that refuses the URL is the end", async () => {
+    const t = await start({
+      WebSocket: class {
+        constructor() {
+          throw new SyntaxError("no such scheme");
+        }
+      },
+    });
+    assert.equal(t.client.state, "closed");
+    assert.equal(t.client.closeReason, "no such scheme");
+    assert.deepEqual(t.states(), ["closed"]);
+  });
+
+  test("an attempt that hangs is given up", async () => {
+    const t = await start();
+    await tick(19_999);
+    assert.equal(t.client.state, "connecting");
+    await tick(1);
+    assert.equal(t.client.state, "waiting");
+    t.sockets[0].accept(); // too late
+    assert.equal(t.client.state, "waiting");
+    t.client.close();
+  });
+
+  test("a second connected is ignored", async () => {
+    const t = await online();
+    t.socket().say({ type: "connected", clientId: "c2" });
+    assert.equal(t.client.clientId, "c1");
+    assert.equal(t.events.length, 2);
+    t.client.close();
+  });
+});
+
+describe("token", () => {
+  const token = (entry) => Buffer.from(entry.replace("parley.token.", ""), "base64url").toString();
+
+  test("travels as base64url beside the protocol (P1.3), never in the URL", async () => {
+    for (const secret of ["abc", "a.b-c_d~??>>", "schlüssel ✓", "x".repeat(4000)]) {
+      const t = await start({ token: secret });
+      const [protocol, entry, ...rest] = t.socket().protocols;
+      assert.equal(protocol, "parley.v1");
+      assert.match(entry, /^parley\.token\.[A-Za-z0-9_-]+$/);
+      assert.equal(token(entry), secret);
+      assert.equal(rest.length, 0);
+      assert.equal(t.socket().url, "ws://hub.test/realtime");
+      t.client.close();
+    }
+  });
+
+  test("none is sent when there is none", async () => {
+    for (const none of [undefined, null, "", () => undefined, async () => ""]) {
+      const t = await start({ token: none });
+      assert.deepEqual(t.socket().protocols, ["parley.v1"]);
+      t.client.close();
+    }
+  });
+
+  test("is asked for again before every connect", async () => {
+    let n = 0;
+    const t = await start({ token: async () => `token${n++}` });
+    t.socket().accept().drop(4003);
+    await reconnect(t);
+    assert.deepEqual(t.sockets.map((s) => token(s.protocols[1])), ["token0", "token1"]);
+    t.client.close();
+  });
+
+  test("an error leads to another attempt, and is reported", async () => {
+    let fail = true;
+    const t = await start({
+      token: () => {
+        if (fail) throw new Error("offline");
+        return "ok";
+      },
+    });
+    assert.equal(t.client.state, "waiting");
+    assert.deepEqual(t.events[0], ["error", { code: "token", message: "token: offline", room: undefined }]);
+    fail = false;
+    await reconnect(t);
+    assert.equal(t.client.state, "connected");
+    t.client.close();
+  });
+
+  test("401, 403 and .unauthorized are the end", async () => {
+    for (const extra of [{ status: 401 }, { status: 403 }, { unauthorized: true }]) {
+      const t = await start({ token: () => Promise.reject(Object.assign(new Error("log in"), extra)) });
+      assert.equal(t.client.state, "unauthorized");
+      assert.equal(t.client.closeReason, "token: log in");
+      await tick(60_000);
+      assert.equal(t.sockets.length, 0);
+      await assert.rejects(t.client.call("x"), { code: "closed" });
+    }
+    const t = await start({ token: () => Promise.reject(Object.assign(new Error("busy"), { status: 503 })) });
+    assert.equal(t.client.state, "waiting");
+    t.client.close();
+  });
+
+  test("one that comes after close() or after the deadline is not used", async () => {
+    const answers = [];
+    const t = await start({ token: () => new Promise((resolve) => answers.push(resolve)) });
+    await tick(20_000);
+    assert.equal(t.client.state, "waiting");
+    answers[0]("late");
+    await settled();
+    assert.equal(t.sockets.length, 0);
+    await tick(500);
+    assert.equal(answers.length, 2);
+    t.client.close();
+    answers[1]("late");
+    await settled();
+    assert.equal(t.sockets.length, 0);
+  });
+});
+
+describe("close codes (section 7)", () => {
+  const comeBack = [1001, 1005, 1006, 1011, 1012, 1013, 1014, 1015, 3000, 4000, 4001, 4002, 4003, 4050, 4099, 4200];
+  const stay = [1000, 1002, 1003, 1007, 1008, 1009, 4101, 4102, 4150, 4199];
+
+  for (const code of comeBack) {
+    test(`${code} is followed by a new connection`, async () => {
+      const t = await online();
+      t.socket().drop(code, "why");
+      assert.equal(t.client.state, "waiting");
+      assert.deepEqual([t.client.closeCode, t.client.closeReason], [code, "why"]);
+      await reconnect(t);
+      assert.equal(t.client.state, "connected");
+      assert.deepEqual(t.states(), ["connected", "waiting", "connecting", "connected"]);
+      t.client.close();
+    });
+  }
+
+  for (const code of stay) {
+    test(`${code} is the end`, async () => {
+      const t = await online();
+      t.socket().drop(code, "why");
+      assert.equal(t.client.state, "closed");
+      assert.deepEqual([t.client.closeCode, t.client.closeReason], [code, "why"]);
+      await tick(3_600_000);
+      assert.equal(t.sockets.length, 1);
+    });
+  }
+
+  test("4100 is unauthorized", async () => {
+    const t = await online();
+    t.socket().drop(4100, "banned");
+    assert.equal(t.client.state, "unauthorized");
+    assert.equal(t.client.closeReason, "banned");
+    await tick(3_600_000);
+    assert.equal(t.sockets.length, 1);
+  });
+
+  test("a handshake that fails is tried again for ever: a page is not told why it failed", async () => {
+    const t = await start();
+    for (let i = 1; i <= 50; i++) {
+      t.socket().drop(1006);
+      await tick(20_000);
+      assert.equal(t.sockets.length, i + 1);
+    }
+    t.client.close();
+  });
+});
+
+describe("backoff", () => {
+  const delays = (t) => t.events.filter(([e, p]) => e === "state" && p.state === "waiting").map(([, p]) => p.retryIn);
+
+  test("is full jitter: spread evenly up to min*2^n, at most max", async () => {
+    const byTry = Array.from({ length: 8 }, () => []);
+    for (let i = 0; i < 400; i++) {
+      const t = await start();
+      for (let n = 0; n < byTry.length; n++) {
+        t.socket().drop();
+        await tick(20_000);
+      }
+      delays(t).forEach((d, n) => byTry[n].push(d));
+      t.client.close();
+    }
+    byTry.forEach((all, n) => {
+      const low = n ? 100 : 0;
+      const high = Math.min(20_000, 500 * 2 ** n);
+      const quarters = [0, 0, 0, 0];
+      for (const d of all) {
+        assert.ok(d >= low && d <= high, `try ${n}: ${d}`);
+        quarters[Math.min(3, Math.floor((4 * (d - low)) / (high - low)))]++;
+      }
+      // 400 draws, 100 expected in each quarter; less than 50 happens once in 10^8 runs.
+      for (const q of quarters) assert.ok(q > 50, `try ${n}: ${quarters}`);
+    });
+  });
+
+  test("waits as long as it says", async () => {
+    const t = await online();
+    t.socket().drop();
+    const [delay] = delays(t);
+    await tick(Math.floor(delay) - 1);
+    assert.equal(t.sockets.length, 1);
+    await tick(2);
+    assert.equal(t.sockets.length, 2);
+    t.client.close();
+  });
+
+  test("can be set, and no setting makes it spin", async () => {
+    const t = await start({ backoff: { min: 1000, max: 1500 } });
+    for (let i = 0; i < 20; i++) {
+      t.socket().drop();
+      await tick(1500);
+    }
+    assert.equal(t.sockets.length, 21);
+    for (const d of delays(t).slice(1)) assert.ok(d >= 200 && d <= 1500);
+    t.client.close();
+    const half = await start({ backoff: { max: 100 } });
+    half.socket().drop();
+    half.socket().drop();
+    assert.ok(delays(half).every((d) => d >= 0 && d <= 100));
+    half.client.close();
+  });
+
+  test("starts anew after 30 s of connection, not before", async () => {
+    mock.method(Math, "random", () => 0.999999);
+    try {
+      for (const [uptime, expected] of [[29_999, 2000], [30_000, 500]]) {
+        const t = await start();
+        t.socket().drop();
+        await tick(500);
+        t.socket().drop();
+        await tick(1000);
+        t.socket().accept();
+        await tick(uptime);
+        t.socket().drop();
+        assert.ok(Math.abs(delays(t).at(-1) - expected) < 1, `${uptime}: ${delays(t).at(-1)}`);
+        t.client.close();
+      }
+    } finally {
+      Math.random.mock.restore();
+    }
+  });
+
+  test("the window of a bye is kept, once", async () => {
+    const seen = [];
+    for (let i = 0; i < 200; i++) {
+      const t = await online();
+      t.socket().say({ type: "bye", code: 4000, reason: "deploy", retryMin: 3000, retryMax: 7000 });
+      t.socket().drop(4000, "deploy");
+      assert.equal(t.events.find(([e]) => e === "bye")[1].reason, "deploy");
+      seen.push(delays(t)[0]);
+      await tick(7000);
+      t.socket().drop();
+      assert.ok(delays(t)[1] <= 500);
+      t.client.close();
+    }
+    assert.ok(Math.min(...seen) >= 3000 && Math.max(...seen) <= 7000);
+    assert.ok(Math.min(...seen) < 3500 && Math.max(...seen) > 6500, "not spread");
+  });
+
+  test("a window too long for a timer does not become none", async () => {
+    const t = await online();
+    t.socket().say({ type: "bye", code: 4000, reason: "", retryMin: 2 ** 52, retryMax: 2 ** 53 - 1 });
+    t.socket().drop(4000);
+    await tick(60_000);
+    assert.equal(t.sockets.length, 1);
+    t.client.close();
+  });
+});
+
+describe("page events", () => {
+  let page;
+  beforeEach(() => {
+    page = new EventTarget();
+    globalThis.document = { visibilityState: "visible", baseURI: "http://page.test/" };
+    globalThis.addEventListener = page.addEventListener.bind(page);
+    globalThis.removeEventListener = page.removeEventListener.bind(page);
+  });
+  afterEach(() => {
+    delete globalThis.document;
+    delete globalThis.addEventListener;
+    delete globalThis.removeEventListener;
+  });
+  const fire = async (name) => {
+    page.dispatchEvent(new Event(name));
+    await settled();
+  };
+
+  for (const name of ["online", "pageshow", "visibilitychange"]) {
+    test(`${name} ends the waiting`, async () => {
+      const t = await start();
+      for (let i = 0; i < 6; i++) {
+        t.socket().drop();
+        await tick(20_000);
+      }
+      t.socket().drop();
+      const n = t.sockets.length;
+      await fire(name);
+      assert.equal(t.sockets.length, n + 1);
+      assert.equal(t.client.state, "connecting");
+      await tick(19_999);
+      assert.equal(t.sockets.length, n + 1, "the old timer still ran");
+      t.client.close();
+    });
+
+    test(`${name} asks a connection whether it lives`, async () => {
+      const t = await online();
+      await fire(name);
+      assert.equal(t.socket().of("ping").length, 1);
+      await tick(4999);
+      assert.equal(t.client.state, "connected");
+      await tick(1);
+      assert.equal(t.client.state, "waiting");
+      assert.notEqual(t.sockets[0].readyState, 1);
+      await reconnect(t);
+      assert.equal(t.client.state, "connected");
+      t.client.close();
+    });
+  }
+
+  test("any message is a sign of life", async () => {
+    const t = await online();
+    await fire("visibilitychange");
+    t.socket().say({ type: "something-new" });
+    await tick(10_000);
+    assert.equal(t.client.state, "connected");
+    assert.equal(t.sockets.length, 1);
+    t.client.close();
+  });
+
+  test("nothing is done when the page becomes hidden", async () => {
+    const t = await online();
+    document.visibilityState = "hidden";
+    await fire("visibilitychange");
+    assert.equal(t.socket().sent.length, 0);
+    t.client.close();
+  });
+
+  test("the window of a bye holds against them, and is over when a throttled timer overslept it", async () => {
+    const t = await online();
+    t.socket().say({ type: "bye", code: 4000, reason: "", retryMin: 5000, retryMax: 5000 });
+    t.socket().drop(4000);
+    await tick(4000);
+    await fire("online");
+    assert.equal(t.sockets.length, 1);
+    clock.now += 2000; // and no timer runs
+    await fire("visibilitychange");
+    assert.equal(t.sockets.length, 2);
+    t.client.close();
+  });
+
+  test("online starts the backoff anew", async () => {
+    const t = await start();
+    for (let i = 0; i < 6; i++) {
+      t.socket().drop();
+      await tick(20_000);
+    }
+    t.socket().drop();
+    await fire("online");
+    t.socket().drop();
+    assert.ok(t.events.at(-1)[1].retryIn <= 500);
+    t.client.close();
+  });
+
+  test("close() lets go of the page", async () => {
+    const removed = mock.method(globalThis, "removeEventListener");
+    const t = await online();
+    t.client.close();
+    assert.deepEqual(removed.mock.calls.map((c) => c.arguments[0]).sort(), ["online", "pageshow", "visibilitychange"]);
+    await fire("online");
+    assert.equal(t.socket().sent.length, 0);
+    assert.equal(t.sockets.length, 1);
+  });
+});
+
+describe("silence", () => {
+  test("is asked about after pingInterval, and ended", async () => {
+    const t = await online({}, { pingInterval: 30_000 });
+    await tick(29_999);
+    assert.equal(t.socket().sent.length, 0);
+    await tick(1);
+    assert.equal(t.socket().of("ping").length, 1);
+    t.socket().say({ type: "pong", id: t.socket().last("ping").id, timestamp: 1 });
+    await tick(35_000);
+    assert.equal(t.client.state, "connected");
+    assert.equal(t.socket().of("ping").length, 1, "something was heard since the last look");
+    await tick(25_000);
+    assert.equal(t.socket().of("ping").length, 2);
+    await tick(5000);
+    assert.equal(t.client.state, "waiting");
+    t.client.close();
+  });
+
+  test("a busy connection is never asked", async () => {
+    const t = await online({}, { pingInterval: 30_000 });
+    for (let i = 0; i < 10; i++) {
+      await tick(20_000);
+      t.socket().say({ type: "notification", data: i });
+    }
+    assert.equal(t.socket().sent.length, 0);
+    t.client.close();
+  });
+
+  test("a tiny interval does not make a flood", async () => {
+    const t = await online({}, { pingInterval: 1 });
+    for (let i = 0; i < 10; i++) {
+      await tick(1000);
+      for (const { id } of t.socket().of("ping")) t.socket().say({ type: "pong", id, timestamp: 1 });
+    }
+    assert.ok(t.socket().of("ping").length <= 2);
+    t.client.close();
+  });
+});
+
+describe("close()", () => {
+  test("ends everything, once, from any state", async () => {
+    const inState = {
+      connecting: () => start(),
+      connected: () => online({}, { pingInterval: 30_000 }),
+      waiting: async () => {
+        const t = await online();
+        t.socket().drop();
+        return t;
+      },
+    };
+    for (const [state, make] of Object.entries(inState)) {
+      const t = await make();
+      assert.equal(t.client.state, state);
+      const room = t.client.join("r");
+      const asked = [t.client.call("x"), room.send(1), t.client.private("u", 1), room.joined];
+      t.client.close();
+      t.client.close();
+      assert.equal(t.client.state, "closed");
+      assert.deepEqual([t.client.closeCode, t.client.closeReason], [1000, ""]);
+      for (const p of asked) await assert.rejects(p, { code: "closed", name: "ParleyError" });
+      assert.equal(t.states().filter((s) => s === "closed").length, 1);
+      const n = t.events.length;
+      t.socket().drop(1000);
+      t.socket().say({ type: "notification", data: 1 });
+      await tick(10_000_000);
+      assert.equal(t.events.length, n, "something still ran");
+      assert.equal(t.sockets.length, 1);
+      await assert.rejects(t.client.call("x"), { code: "closed" });
+      await assert.rejects(t.client.join("s").joined, { code: "closed" });
+      t.client.signal("u", "n");
+      room.signal("n");
+      room.leave();
+    }
+  });
+
+  test("asks for a normal end", async () => {
+    const t = await online();
+    t.client.close();
+    assert.equal(t.socket().closedWith, 1000);
+  });
+
+  test("may be called by any listener", async () => {
+    for (const event of ["state", "connected"]) {
+      const t = await start();
+      t.client.on(event, () => t.client.close());
+      t.socket().accept();
+      assert.equal(t.client.state, "closed");
+      await tick(100_000);
+      assert.equal(t.sockets.length, 1);
+    }
+    const t = await online();
+    t.client.on("state", ({ state }) => state === "waiting" && t.client.close());
+    t.socket().drop();
+    await tick(100_000);
+    assert.equal(t.client.state, "closed");
+    assert.equal(t.sockets.length, 1);
+    const u = await online();
+    u.client.on("state", ({ state }) => state === "connecting" && u.client.close());
+    u.socket().drop();
+    await tick(100_000);
+    assert.equal(u.client.state, "closed");
+    assert.equal(u.sockets.length, 1);
+  });
+});
+
+describe("listeners", () => {
+  test("are called until they unsubscribe, also while an event is told", async () => {
+    const t = await online();
+    const calls = [];
+    const stopA = t.client.on("notification", () => {
+      calls.push("a");
+      stopB();
+      t.client.on("notification", () => calls.push("late"));
+    });
+    const stopB = t.client.on("notification", () => calls.push("b"));
+    t.socket().say({ type: "notification", data: 1 });
+    assert.deepEqual(calls, ["a"]);
+    stopA();
+    stopA();
+    t.socket().say({ type: "notification", data: 2 });
+    assert.deepEqual(calls, ["a", "late"]);
+    t.client.close();
+  });
+
+  test("that throw are reported as uncaught and disturb nobody", async () => {
+    const t = await online();
+    const thrown = [];
+    const others = process.rawListeners("uncaughtException");
+    process.removeAllListeners("uncaughtException");
+    process.on("uncaughtException", (e) => thrown.push(e.message));
+    try {
+      const calls = [];
+      t.client.on("notification", () => {
+        throw new Error("mine");
+      });
+      t.client.on("notification", ({ data }) => calls.push(data));
+      t.socket().say({ type: "notification", data: 1 }, { type: "notification", data: 2 });
+      await settled();
+      assert.deepEqual(calls, [1, 2]);
+      assert.deepEqual(thrown, ["mine", "mine"]);
+      assert.equal(t.client.unread, 2);
+    } finally {
+      process.removeAllListeners("uncaughtException");
+      for (const fn of others) process.on("uncaughtException", fn);
+    }
+    t.client.close();
+  });
+});
