@@ -152,11 +152,12 @@ func (c *Conn) displayName(wish string) string {
 	return "guest-" + c.id[:6]
 }
 
-// push queues a frame for this connection alone.
+// push queues a frame for this connection alone; nobody else has it.
 func (c *Conn) push(f *frame) error {
-	switch c.out.push(c, []*frame{f}) {
+	result := c.out.push(c, []*frame{f})
+	c.hub.stats.fannedOut(f)
+	switch result {
 	case pushOK:
-		c.hub.stats.fannedOut(f)
 		return nil
 	case pushFull:
 		c.end(CloseSlow, reasonSlow)

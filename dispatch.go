@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strconv"
 
@@ -157,5 +158,5 @@ func clip(s string) string {
 
 func isNetworkError(err error) bool {
 	_, ok := errors.AsType[*net.OpError](err)
-	return ok || errors.Is(err, net.ErrClosed)
+	return ok || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }

@@ -39,11 +39,17 @@ type frame struct {
 	v1Only bool   // plain clients do not know this type (P1.2)
 	key    string // signals only: newer frames of the same key replace this one
 
-	// Counted by the one goroutine that fans the frame out.
+	// Counted by the one goroutine that fans the frame out, see outbox.push.
 	delivered, dropped int
 
 	packOnce sync.Once
 	packed   []byte // the frame with a permessage-deflate payload
+}
+
+// isFor reports whether c is one of those who get the frame; nil stands for
+// a frame of the connection itself.
+func (f *frame) isFor(c *Conn) bool {
+	return c == nil || f.skip != c && (c.v1 || !f.v1Only)
 }
 
 // newBuffer returns a buffer for a frame whose payload has about n bytes. The

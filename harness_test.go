@@ -91,8 +91,13 @@ func serve(t *testing.T, opts Options) *server {
 }
 
 func serveHandler(t *testing.T, hub *Hub, handler http.Handler) *server {
+	return serveLogging(t, hub, handler, quiet())
+}
+
+// serveLogging is serveHandler with a logger for what net/http has to say.
+func serveLogging(t *testing.T, hub *Hub, handler http.Handler, log *slog.Logger) *server {
 	s := &server{Hub: hub, t: t, listener: newMemoryListener()}
-	httpServer := &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(quiet().Handler(), slog.LevelError)}
+	httpServer := &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
 	var served sync.WaitGroup
 	served.Go(func() { _ = httpServer.Serve(s.listener) })
 	t.Cleanup(func() {
@@ -137,6 +142,7 @@ type dialOptions struct {
 	header     http.Header
 	origin     string
 	protocols  []string
+	compress   bool // offer permessage-deflate
 }
 
 // tryDial connects and does not read anything yet.
@@ -166,8 +172,13 @@ func (s *server) tryDial(o dialOptions) (*client, *http.Response, error) {
 			c.raw = conn
 			return conn, err
 		}}
+	mode := websocket.CompressionDisabled
+	if o.compress {
+		mode = websocket.CompressionNoContextTakeover
+	}
 	ws, resp, err := websocket.Dial(context.Background(), "ws://parley.test/realtime", &websocket.DialOptions{
 		HTTPClient: &http.Client{Transport: transport}, HTTPHeader: header, Subprotocols: protocols,
+		CompressionMode: mode,
 	})
 	if err != nil {
 		return nil, resp, err

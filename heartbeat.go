@@ -61,15 +61,16 @@ func (h *Hub) beat(s *shard, now time.Time, late bool) {
 			c.end(CloseNoHeartbeat, "no sign of life")
 			continue
 		}
-		if c.out.push(c, pingFrame) == pushFull {
+		if c.out.put(c, pingFrame, false) == pushFull {
 			c.end(CloseSlow, reasonSlow)
 		}
 	}
 }
 
-// renewPresence extends the leases of everybody in a room of this node.
-func (h *Hub) renewPresence() {
+// roomsInUse returns the rooms of this node, with a reference each.
+func (h *Hub) roomsInUse() []*topic {
 	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
 	var rooms []*topic
 	for _, t := range h.table.topics {
 		if t.room != nil {
@@ -77,10 +78,14 @@ func (h *Hub) renewPresence() {
 			rooms = append(rooms, t)
 		}
 	}
-	h.table.mu.Unlock()
+	return rooms
+}
+
+// renewPresence extends the leases of everybody in a room of this node.
+func (h *Hub) renewPresence() {
 	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
 	defer cancel()
-	for _, t := range rooms {
+	for _, t := range h.roomsInUse() {
 		if err := t.room.renew(ctx); err != nil {
 			h.stats.storeErrors.Add(1)
 			h.log.Error("parley: store: presence not renewed", "error", err)

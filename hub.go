@@ -228,10 +228,10 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	idle := h.idle
 	h.mu.Unlock()
 	if first {
-		bye := newFrame(appendBye(newBuffer(128), int(CloseShutdown), "shutting down", 0, h.opts.RetryWindow.Milliseconds()))
+		bye := []*frame{newFrame(appendBye(newBuffer(128), int(CloseShutdown), "shutting down", 0, h.opts.RetryWindow.Milliseconds()))}
 		for _, c := range conns {
 			if c.v1 {
-				_ = c.push(bye)
+				_ = c.out.put(c, bye, false) // end follows in any case
 			}
 			c.end(CloseShutdown, "shutting down: reconnect")
 		}
@@ -250,6 +250,10 @@ func (h *Hub) await(ctx context.Context, idle chan struct{}, conns []*Conn) erro
 				_ = c.sock.Conn.Close()
 			}
 		}
+	}
+	for _, t := range h.roomsInUse() {
+		t.room.close()
+		t.release()
 	}
 	h.cancel()
 	<-h.stopped

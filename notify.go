@@ -85,7 +85,7 @@ func (h *Hub) Notify(ctx context.Context, userID string, v any, opts ...SendOpti
 }
 
 // NotifyAll sends v, encoded as JSON, as a notification to all connections of
-// this node. It is not kept.
+// all nodes. It is not kept: who is not connected does not get it.
 func (h *Hub) NotifyAll(ctx context.Context, v any) (Result, error) {
 	data, err := h.marshal(v)
 	if err != nil {

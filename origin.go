@@ -18,8 +18,8 @@ var (
 // port, or "" if s is not exactly that.
 func normalOrigin(s string) string {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme == "" || u.Host == "" || u.User != nil || u.Opaque != "" ||
-		u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery {
+	if err != nil || u.Scheme == "" || u.Host == "" || strings.Contains(u.Host, "*") ||
+		!strings.EqualFold(s, u.Scheme+"://"+u.Host) {
 		return ""
 	}
 	scheme := strings.ToLower(u.Scheme)

@@ -2,6 +2,7 @@ package parley
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -63,54 +64,73 @@ func (o *outbox) init(conn net.Conn, limit int, deflate bool, stats *counters) {
 }
 
 // push queues those of frames that are meant for c, all or none of them
-// unless they overflow. It never blocks.
-func (o *outbox) push(c *Conn, frames []*frame) pushed {
+// unless they overflow, and counts in each frame what became of it: only the
+// goroutine that the frames belong to may call it. It never blocks.
+func (o *outbox) push(c *Conn, frames []*frame) pushed { return o.put(c, frames, true) }
+
+// put is push for any goroutine if count is false.
+func (o *outbox) put(c *Conn, frames []*frame, count bool) pushed {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.state != outboxOpen {
 		return pushClosed
 	}
-	for _, f := range frames {
-		if f.skip == c && c != nil || f.v1Only && !c.v1 {
+	for i, f := range frames {
+		if !f.isFor(c) {
 			continue
 		}
 		if f.key != "" && o.size > o.limit/signalShare {
-			o.pushSignal(f)
+			o.putSignal(f, count)
 			continue
 		}
 		if o.size+len(f.wire) > o.limit && o.size > 0 {
-			f.dropped++
+			if count {
+				dropAll(c, frames[i:])
+			}
 			o.state = outboxFull
 			return pushFull
 		}
 		o.queue = append(o.queue, f)
 		o.size += len(f.wire)
-		f.delivered++
+		if count {
+			f.delivered++
+		}
 	}
 	o.startLocked()
 	return pushOK
 }
 
-// pushSignal queues a signal on a connection that lags: it replaces an older
-// one with the same key, and gives way if there is none and the queue is half full.
-func (o *outbox) pushSignal(f *frame) {
-	for i, old := range o.queue {
-		if old.key == f.key {
-			o.size += len(f.wire) - len(old.wire)
-			o.queue[i] = f
-			f.delivered++
-			o.stats.signalsReplaced.Add(1)
-			return
+// dropAll counts frames that c does not get any more.
+func dropAll(c *Conn, frames []*frame) {
+	for _, f := range frames {
+		if f.isFor(c) {
+			f.dropped++
 		}
 	}
-	if o.size+len(f.wire) > o.limit*2/signalShare {
-		f.dropped++
+}
+
+// putSignal queues a signal on a connection that lags: it replaces an older
+// one with the same key, and gives way if there is none and the queue is half full.
+func (o *outbox) putSignal(f *frame, count bool) {
+	replaces := slices.IndexFunc(o.queue, func(old *frame) bool { return old.key == f.key })
+	switch {
+	case replaces >= 0:
+		o.size += len(f.wire) - len(o.queue[replaces].wire)
+		o.queue[replaces] = f
+		o.stats.signalsReplaced.Add(1)
+	case o.size+len(f.wire) > o.limit*2/signalShare:
 		o.stats.signalsDropped.Add(1)
+		if count {
+			f.dropped++
+		}
 		return
+	default:
+		o.queue = append(o.queue, f)
+		o.size += len(f.wire)
 	}
-	o.queue = append(o.queue, f)
-	o.size += len(f.wire)
-	f.delivered++
+	if count {
+		f.delivered++
+	}
 }
 
 func (o *outbox) startLocked() {
@@ -216,10 +236,8 @@ func (o *outbox) wrote(size int, rest []*frame) (stop bool) {
 	if !o.discard {
 		return false
 	}
+	// The close frame is not among them: finish put it into the queue.
 	for _, f := range rest {
-		if f.wire[0] == bitFin|opClose {
-			return false // the batch with the close frame itself
-		}
 		o.size -= len(f.wire)
 	}
 	return true

@@ -130,6 +130,26 @@ func (s *roomState) markLocked(userID string, told toldMember) {
 // flush tells the Store and the v1 members what has changed since the last time.
 func (s *roomState) flush() {
 	defer s.topic.release()
+	s.tell()
+	s.again()
+}
+
+// close ends all graces and tells the Store at once, at the end of the hub.
+func (s *roomState) close() {
+	s.mu.Lock()
+	for id, u := range s.users {
+		if u.grace != nil && u.grace.Stop() {
+			s.topic.release()
+		}
+		if u.conns == 0 {
+			s.removeLocked(id, u)
+		}
+	}
+	s.mu.Unlock()
+	s.tell()
+}
+
+func (s *roomState) tell() {
 	s.mu.Lock()
 	changed := s.changed
 	s.changed = make(map[string]toldMember)
@@ -155,7 +175,6 @@ func (s *roomState) flush() {
 		}
 		s.topic.announce(appendPresence(nil, msg), true)
 	}
-	s.again()
 }
 
 // again plans the next flush if there are new changes. There is only ever one

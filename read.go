@@ -42,9 +42,7 @@ func (c *Conn) readAll() (CloseCode, string) {
 		c.sock.assembled()
 		switch {
 		case errors.Is(err, errMessageTooBig):
-			limit := c.hub.opts.MaxMessageSize
-			c.refuse("", NewError(CodeTooLarge, fmt.Sprintf("message is larger than %d bytes: send smaller ones", limit)))
-			return CloseTooLarge, fmt.Sprintf("message is larger than %d bytes", limit)
+			return c.tooLarge(r)
 		case err != nil:
 			return c.readFailed(err)
 		case typ == websocket.MessageBinary:
@@ -83,6 +81,16 @@ func (c *Conn) readMessage(r io.Reader, buf *[]byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+}
+
+// tooLarge says why the connection ends, and reads the rest of the message,
+// until the close timeout: else the reset of the socket would overtake what we say.
+func (c *Conn) tooLarge(rest io.Reader) (CloseCode, string) {
+	text := fmt.Sprintf("message is larger than %d bytes", c.hub.opts.MaxMessageSize)
+	c.refuse("", NewError(CodeTooLarge, text+": send smaller ones"))
+	c.end(CloseTooLarge, text)
+	_, _ = io.Copy(io.Discard, rest)
+	return CloseTooLarge, text
 }
 
 // readFailed finds the close code for a read error. If the library has sent a

@@ -144,16 +144,22 @@ func (m *sub) afterHistory(frames []*frame) []*frame {
 	return newer
 }
 
+// hold queues frames on the member itself. They are counted here: when they
+// go on to the outbox, they may belong to another goroutine already.
 func (m *sub) hold(frames []*frame) {
-	for _, f := range frames {
+	for i, f := range frames {
+		if !f.isFor(m.conn) {
+			continue
+		}
 		m.heldSize += len(f.wire)
 		if m.heldSize > m.conn.hub.opts.QueueSize {
-			f.dropped++
+			dropAll(m.conn, frames[i:])
 			m.held = nil
 			m.conn.end(CloseSlow, reasonSlow)
 			return
 		}
 		m.held = append(m.held, f)
+		f.delivered++
 	}
 }
 
@@ -177,18 +183,15 @@ func (m *sub) endReplay(replay uint32, first []*frame, epoch string, top int64) 
 	}
 	held := m.held
 	m.replaying, m.held, m.heldSize = false, nil, 0
-	if m.conn.out.push(m.conn, first) == pushFull {
-		m.conn.end(CloseSlow, reasonSlow)
-		return
-	}
 	m.from = top
+	frames := first
 	for _, f := range held {
 		if f.offset == 0 || f.epoch != epoch || f.offset > top {
-			if m.conn.out.push(m.conn, []*frame{f}) == pushFull {
-				m.conn.end(CloseSlow, reasonSlow)
-				return
-			}
+			frames = append(frames, f)
 		}
+	}
+	if m.conn.out.put(m.conn, frames, false) == pushFull {
+		m.conn.end(CloseSlow, reasonSlow)
 	}
 }
 

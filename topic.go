@@ -128,13 +128,24 @@ func (t *topic) take() []*publication {
 	return batch
 }
 
-// process stores, frames and fans out a batch, in order.
+// process delivers a batch, reports it done, and hands it to the other nodes.
 func (t *topic) process(batch []*publication) {
+	t.deliver(batch)
+	for _, p := range batch {
+		if p.done != nil {
+			p.done <- struct{}{}
+		}
+	}
+	t.carry(batch)
+}
+
+// deliver stores, frames and fans out a batch, in order. It may run in a
+// goroutine of ours: data of a Store that makes it panic must not end the process.
+func (t *topic) deliver(batch []*publication) {
 	defer func() {
-		for _, p := range batch {
-			if p.done != nil {
-				p.done <- struct{}{}
-			}
+		if v := recover(); v != nil {
+			t.hub.stats.panics.Add(1)
+			t.hub.log.Error("parley: panic", "in", "fan-out", "topic", t.kind(), "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
 	t.store(batch)
@@ -153,7 +164,6 @@ func (t *topic) process(batch []*publication) {
 	for _, f := range run.frames {
 		t.hub.stats.fannedOut(f)
 	}
-	t.carry(batch)
 }
 
 func (p *publication) newFrame() *frame {

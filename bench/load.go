@@ -43,6 +43,7 @@ const (
 	latencyP99        metric = "p99 ms"
 	allocsPerDelivery metric = "allocs/delivery"
 	loadBusy          metric = "load busy %"
+	othersBusy        metric = "others busy %" // of one core, by processes that are none of the bench's
 	connectRate       metric = "connects/s"
 	rssPerConn        metric = "KB/conn"
 	p99Ratio          metric = "p99 ratio" // with a stalled reader, to without
@@ -112,12 +113,12 @@ func loadFanout(spec loadSpec, f *fleet, ctl *control, m *measured) error {
 	if err != nil {
 		return err
 	}
-	ownCPU := cpuTime()
+	ownCPU, machine := cpuTime(), machineBusy()
 	took, err := p.run(spec.Time, spec.Limit)
 	if err != nil {
 		return err
 	}
-	ownCPU = cpuTime() - ownCPU
+	ownCPU, machine = cpuTime()-ownCPU, machineBusy()-machine
 	after, err := ctl.stats()
 	if err != nil {
 		return err
@@ -129,6 +130,8 @@ func loadFanout(spec loadSpec, f *fleet, ctl *control, m *measured) error {
 	if after.CPU > 0 {
 		m.Values[cpuPerDelivery] = float64(after.CPU-before.CPU) / float64(time.Microsecond) / n
 		m.Values[loadBusy] = 100 * ownCPU.Seconds() / took.Seconds()
+		others := machine - ownCPU - (after.CPU - before.CPU)
+		m.Values[othersBusy] = 100 * max(0, others.Seconds()) / took.Seconds()
 	}
 	m.Values[deliveryRate] = n / took.Seconds()
 	m.Values[latencyP50] = milliseconds(p.latency.quantile(0.50))

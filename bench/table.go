@@ -70,14 +70,24 @@ func cell(runs []measured, col column) string {
 	return strconv.FormatFloat(v, 'f', col.digits, 64)
 }
 
-// remarks are those of the last run, after the spread of the most important number.
+// tolerable is how much of a core others may use before a row says so. A
+// tick of the kernel is 10 ms, so that less is not told apart from nothing.
+const tolerable = 5
+
+// remarks are those of the last run, after the spread of the most important
+// number and a warning if the machine was not ours.
 func remarks(runs []measured) string {
-	note := runs[len(runs)-1].Note
-	values := valuesOf(runs, cpuPerDelivery)
-	if len(values) > 1 {
-		note = strings.TrimSpace(fmt.Sprintf("CPU %.2f to %.2f %s", values[0], values[len(values)-1], note))
+	var notes []string
+	if values := valuesOf(runs, cpuPerDelivery); len(values) > 1 {
+		notes = append(notes, fmt.Sprintf("CPU %.2f to %.2f", values[0], values[len(values)-1]))
 	}
-	return note
+	if others, ok := median(runs, othersBusy); ok && others > tolerable {
+		notes = append(notes, fmt.Sprintf("DISTURBED: others used %.0f %% of a core", others))
+	}
+	if note := runs[len(runs)-1].Note; note != "" {
+		notes = append(notes, note)
+	}
+	return strings.Join(notes, "; ")
 }
 
 // median is that of the runs that have the metric; ok is false if none has.

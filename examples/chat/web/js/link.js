@@ -150,7 +150,8 @@ export class Link {
     try {
       conversation.timeline.confirm(item, await this.#dispatch(conversation, item.content));
     } catch (error) {
-      conversation.timeline.fail(item, error.message);
+      const gone = conversation.kind === "user" && error.code === "not_found";
+      conversation.timeline.fail(item, gone ? `${this.#model.name(conversation.id)} is not here right now` : error.message);
     }
     this.#model.changed(conversation);
   }

@@ -53,7 +53,9 @@ export function messageLog(model, { retry, older }) {
     let date = null;
     for (const item of timeline.items) {
       const newDay = item.kind === "message" && day(item.time) !== date;
-      if (newDay) wanted.push(divider(item, "day", date = day(item.time)));
+      // That everything is of today goes without saying.
+      if (newDay && (date || day(item.time) !== "Today")) wanted.push(divider(item, "day", day(item.time)));
+      if (newDay) date = day(item.time);
       if (item === firstNew) wanted.push(divider(item, "new-line", "New"));
       const node = nodeOf(item);
       const grouped = !newDay && item !== firstNew && follows(previous, item);

@@ -5,6 +5,7 @@ import { Timeline } from "./timeline.js";
 import { saved } from "./storage.js";
 
 const KEPT_PRIVATE = 100; // messages of each private conversation that survive a reload
+const MOST_ITEMS = 2000; // in the conversation in view
 const TYPING_LASTS = 5000; // ms; whoever types says so again every 2 s
 
 export class Emitter {
@@ -183,8 +184,8 @@ export class Model extends Emitter {
 
   /** To be called after every change of a timeline. */
   changed(conversation) {
-    // Who has scrolled up in a long conversation reads; trimming would move the text.
-    if (conversation !== this.current) conversation.timeline.trim();
+    // Who has scrolled up in a long conversation reads; trimming would move the text. But not for ever.
+    if (conversation !== this.current || conversation.timeline.items.length > MOST_ITEMS) conversation.timeline.trim();
     this.markSeen();
     if (conversation.kind === "user") this.#savePrivates();
     this.emit("items", conversation);

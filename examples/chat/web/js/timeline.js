@@ -18,7 +18,7 @@ function fromMessage(message, own) {
     own,
     userId: message.userId ?? message.senderId ?? "",
     name: message.username,
-    content: message.content ?? message.message,
+    content: message.type === "message" ? message.content : message.message,
     time: message.timestamp ?? Date.now(),
     epoch: message.epoch,
     offset: message.offset,

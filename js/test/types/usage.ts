@@ -1,0 +1,80 @@
+// Every part of the API, used as a page would; the compiler is the test.
+import { connect } from "@parley-go/client";
+import type { Ack, Client, Member, Message, ParleyError, Private, Notification, Room, State } from "@parley-go/client";
+
+interface Chat {
+  text: string;
+}
+
+export async function page(): Promise<void> {
+  const client: Client = connect("realtime", {
+    token: async () => (Math.random() < 0.5 ? "secret" : null),
+    WebSocket,
+    backoff: { min: 500, max: 20000 },
+    queue: 100,
+    timeout: 120000,
+  });
+  connect(new URL("wss://example.test/realtime"), { token: "x" }).close();
+  connect("realtime").close();
+
+  const state: State = client.state;
+  const ids: string[] = [client.clientId, client.userId, client.username ?? "", client.closeReason, state];
+  const code: number | undefined = client.closeCode;
+
+  const stop: () => void = client.on("state", ({ state, retryIn }) => console.log(state, (retryIn ?? 0) / 1000));
+  stop();
+  client.on("connected", ({ clientId, userId, username }) => ids.push(clientId, userId, username ?? ""));
+  client.on("broadcast", ({ senderId, message, offset }) => console.log(senderId, message.any.thing, offset ?? 0));
+  client.on("private", (m: Private) => console.log(m.senderId.length, m.message, m.timestamp ?? 0));
+  client.on("notification", (n: Notification) => console.log(n.data, n.epoch));
+  client.on("signal", ({ senderId, name, data, room }) => console.log(senderId, name, data, room ?? "user"));
+  client.on("error", ({ code, message, room }) => console.log(code.length, message, room));
+  client.on("bye", ({ code, reason, retryMin, retryMax }) => console.log(code + retryMin + retryMax, reason));
+  client.on("gap", ({ topic, epoch, offset }) => console.log(topic === "inbox", epoch, offset));
+  client.on("inbox", ({ messages }) => {
+    for (const m of messages) console.log(m.type === "private" ? m.message : m.data);
+  });
+
+  const room: Room<Chat> = client.join<Chat>("general", { username: "kim" });
+  const same: Room<Chat> = await room.joined;
+  room.on("message", (m: Message<Chat>) => console.log(m.username, m.content.text, m.timestamp, m.offset));
+  room.on("history", ({ messages, epoch, offset }) => console.log(messages[0]?.content.text, epoch, offset));
+  room.on("system", ({ content }) => console.log(content.length));
+  room.on("presence", ({ members, joined, left, count }) => console.log(members, joined?.[0]?.userId, left, count));
+  room.on("signal", ({ senderId, username, name, data }) => console.log(senderId, username, name, data));
+  room.on("gap", ({ epoch, offset }) => console.log(epoch, offset));
+  room.on("recovered", ({ missed }) => console.log(missed + 1));
+  try {
+    const ack: Ack = await same.send({ text: "hello" });
+    console.log(ack.epoch, ack.offset, ack.duplicate === true);
+  } catch (e) {
+    console.log((e as ParleyError).code, (e as ParleyError).message);
+  }
+  const members: Member[] = [...room.members.values()];
+  console.log(room.name, room.count, members);
+  const { messages, more } = await room.history({ before: 10, limit: 20 });
+  console.log(more, messages.map((m) => m.content.text), await room.history());
+  room.signal("typing", true);
+  room.signal("typing");
+  room.leave();
+
+  await client.private("u2", { any: "thing" });
+  await client.broadcast(null);
+  const sum = await client.call<number>("sum", [1, 2]);
+  const { rtt, timestamp } = await client.ping();
+  client.signal("u2", "wave", { x: 1 });
+  console.log(sum + rtt + timestamp + client.unread + client.notifications.length, code);
+  client.markRead();
+  client.close();
+
+  // @ts-expect-error no such event
+  client.on("nonsense", () => {});
+  // @ts-expect-error the room carries Chat
+  void room.send("text");
+  // @ts-expect-error set by the client
+  client.state = "closed";
+  // @ts-expect-error set by the client
+  room.members.clear();
+  // @ts-expect-error a token is text
+  connect("realtime", { token: 7 });
+}
