@@ -37,6 +37,9 @@ const (
 	CloseRateLimit    CloseCode = 4102
 )
 
+// slowPatience is how many close timeouts a slow connection gets.
+const slowPatience = 10
+
 const reasonSlow = "too slow: reconnect and resume"
 
 // Conn is one connection of a client. All its methods may be called
@@ -173,7 +176,13 @@ func (c *Conn) end(code CloseCode, reason string) {
 	}
 	c.code.Store(int32(code))
 	c.out.finish(closeFrame(code, reason), code == CloseSlow)
-	c.sock.startEnding()
+	timeout := c.hub.opts.CloseTimeout
+	if code == CloseSlow {
+		// Its queue is gone, so it costs little to wait until it has read
+		// enough for the close frame to reach it.
+		timeout *= slowPatience
+	}
+	c.sock.startEnding(timeout)
 	c.hub.stats.closed(code)
 	c.cancel()
 	go c.cleanup() // ends when hooks and Store calls have returned
@@ -304,7 +313,6 @@ func (c *Conn) cleanup() {
 	rooms := slices.Clone(c.rooms)
 	inbox, inAll := c.inbox, c.connect != connectNever
 	c.mu.Unlock()
-	h.forget(c)
 	if inAll {
 		h.all.roster.remove(&c.inAll)
 	}

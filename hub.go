@@ -40,9 +40,8 @@ type Hub struct {
 	closing atomic.Bool
 
 	mu      sync.Mutex // guards the fields below; nothing else is locked while it is held
-	conns   map[string]*Conn
-	running int           // connections whose goroutines have not ended
-	idle    chan struct{} // made by Shutdown, closed when running is 0
+	conns   map[string]*Conn // until nothing of them runs any more
+	idle    chan struct{}    // made by Shutdown, closed when conns is empty
 	beating bool          // the background goroutine was started
 	stopped chan struct{} // closed when it has ended
 }
@@ -147,7 +146,6 @@ func (h *Hub) register(c *Conn) bool {
 		return false
 	}
 	h.conns[c.id] = c
-	h.running++
 	if !h.beating {
 		h.beating = true
 		go h.background() // ends with Shutdown
@@ -155,31 +153,28 @@ func (h *Hub) register(c *Conn) bool {
 	return true
 }
 
-// forget ends that c can be found.
-func (h *Hub) forget(c *Conn) {
-	h.mu.Lock()
-	delete(h.conns, c.id)
-	h.mu.Unlock()
+// release reports that nothing of c runs any more.
+func (h *Hub) release(c *Conn) {
 	h.slots.giveAddress(c.ip)
 	h.slots.giveUser(c.identity.ID)
-}
-
-// release reports that nothing of c runs any more.
-func (h *Hub) release(*Conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.running--
-	if h.running == 0 && h.idle != nil {
+	delete(h.conns, c.id)
+	if len(h.conns) == 0 && h.idle != nil {
 		close(h.idle)
 		h.idle = nil
 	}
 }
 
-// Conn returns the connection with this client id on this node, or nil.
+// Conn returns the connection with this client id on this node, or nil if
+// there is none or it is ending.
 func (h *Hub) Conn(clientID string) *Conn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.conns[clientID]
+	if c := h.conns[clientID]; c != nil && !c.ended.Load() {
+		return c
+	}
+	return nil
 }
 
 // User returns the connections of a user on this node.
@@ -222,7 +217,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	if first && !h.beating {
 		close(h.stopped)
 	}
-	if h.idle == nil && h.running > 0 {
+	if h.idle == nil && len(h.conns) > 0 {
 		h.idle = make(chan struct{})
 	}
 	idle := h.idle
@@ -234,6 +229,7 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 				_ = c.out.put(c, bye, false) // end follows in any case
 			}
 			c.end(CloseShutdown, "shutting down: reconnect")
+			c.sock.hurry() // if it was ending already, with more patience
 		}
 	}
 	return h.await(ctx, idle, conns)

@@ -68,7 +68,8 @@ type Options struct {
 	// connections at 60 s.
 	PingInterval time.Duration
 	// CloseTimeout is how long a closing connection waits for queued messages
-	// to be written and for the peer's close frame. Default 1 s.
+	// to be written and for the peer's close frame. Default 1 s. One that is
+	// closed for reading too slowly (4001) gets ten times as long, to be told so.
 	CloseTimeout time.Duration
 	// LeaveGrace is how long a v1 client that lost its connection stays in
 	// its rooms (P3.6). Default 10 s; negative: none.

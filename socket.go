@@ -66,19 +66,26 @@ func (s *socket) Write(p []byte) (int, error) {
 // after the close timeout. Without this the last frames, the close frame
 // among them, would be lost.
 func (s *socket) Close() error {
-	s.startEnding()
+	s.startEnding(s.closeTimeout)
 	s.out.wait()
 	return s.Conn.Close()
 }
 
-// startEnding limits everything that still happens on the connection to the close timeout.
-func (s *socket) startEnding() {
+// startEnding limits everything that still happens on the connection, once.
+func (s *socket) startEnding(timeout time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.ending {
 		s.ending = true
-		_ = s.SetDeadline(deadlineIn(s.closeTimeout))
+		_ = s.SetDeadline(deadlineIn(timeout))
 	}
+}
+
+// hurry gives an ending connection no more than the close timeout from now on.
+func (s *socket) hurry() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.SetDeadline(deadlineIn(s.closeTimeout))
 }
 
 // assembled ends the reading of a message.

@@ -96,7 +96,7 @@ func (s *counters) closed(code CloseCode) {
 // Stats returns the counters. It is cheap enough to be called every second.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
-	connections := h.running
+	connections := len(h.conns)
 	h.mu.Unlock()
 	h.table.mu.Lock()
 	topics := len(h.table.topics)

@@ -30,13 +30,17 @@ type upgradeWriter struct {
 	header http.Header
 	status int
 	wrap   func(net.Conn, []byte) *socket
-	sock   *socket
+	taken  bool // the network connection is ours, w must not be used any more
 }
 
 func (u *upgradeWriter) Header() http.Header { return u.header }
 
-// WriteHeader keeps a 101 for Hijack and passes refusals on.
+// WriteHeader keeps a 101 for Hijack and passes refusals on. What comes
+// after a 101 is that Hijack failed: upgrade knows more about it.
 func (u *upgradeWriter) WriteHeader(status int) {
+	if u.status == http.StatusSwitchingProtocols {
+		return
+	}
 	u.status = status
 	if status != http.StatusSwitchingProtocols {
 		for key, values := range u.header {
@@ -60,15 +64,16 @@ func (u *upgradeWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	u.taken = true
 	early, _ := rw.Reader.Peek(rw.Reader.Buffered())
 	if _, err := conn.Write(u.response()); err != nil {
 		_ = conn.Close()
 		return nil, nil, err
 	}
-	u.sock = u.wrap(conn, slices.Clone(early))
-	return u.sock, bufio.NewReadWriter(
-		bufio.NewReaderSize(u.sock, readBuffer),
-		bufio.NewWriterSize(u.sock, controlBuffer),
+	sock := u.wrap(conn, slices.Clone(early))
+	return sock, bufio.NewReadWriter(
+		bufio.NewReaderSize(sock, readBuffer),
+		bufio.NewWriterSize(sock, controlBuffer),
 	), nil
 }
 
@@ -110,12 +115,16 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		OnPongReceived:     c.pongReceived,
 	})
 	if err != nil {
-		if u.status == http.StatusSwitchingProtocols && u.sock == nil && errors.Is(err, http.ErrNotSupported) {
+		switch {
+		case u.status != http.StatusSwitchingProtocols || u.taken:
+		case errors.Is(err, http.ErrNotSupported):
 			http.Error(w, "WebSocket needs HTTP/1.1 and a ResponseWriter that can be hijacked or unwrapped", http.StatusNotImplemented)
+		default:
+			http.Error(w, "the connection could not be taken over", http.StatusInternalServerError)
 		}
 		return nil, fmt.Errorf("upgrade: %w", err)
 	}
-	c.v1 = c.ws.Subprotocol() == subprotocolV1
+	c.v1 = c.ws.Subprotocol() != "" // the only one there is, in whatever case the client wrote it
 	c.ws.SetReadLimit(-1) // read enforces the limit itself, to say why
 	c.out.init(c.sock.Conn, h.opts.QueueSize, u.header.Get("Sec-WebSocket-Extensions") != "", &h.stats)
 	return c, nil

@@ -30,16 +30,14 @@ func newSockets() (*sockets, error) {
 	return &sockets{data: make(chan chunk)}, nil
 }
 
-func (s *sockets) open(addr netip.AddrPort, smallBuffer bool) error {
+// open connects one more socket. Its receive buffer stays as it is: shrinking
+// it after the handshake slows the connection down instead.
+func (s *sockets) open(addr netip.AddrPort, _ bool) error {
 	conn, err := net.Dial("tcp", addr.String())
 	if err != nil {
 		return err
 	}
-	tcp := conn.(*net.TCPConn)
-	tcp.SetLinger(0)
-	if smallBuffer {
-		tcp.SetReadBuffer(4096)
-	}
+	conn.(*net.TCPConn).SetLinger(0)
 	id, paused := len(s.conns), new(sync.Mutex)
 	s.conns, s.paused = append(s.conns, conn), append(s.paused, paused)
 	go s.read(id, conn, paused)
@@ -62,6 +60,8 @@ func (s *sockets) read(id int, conn net.Conn, paused *sync.Mutex) {
 }
 
 func (s *sockets) write(id int, b []byte) error {
+	// A load that waited for a server that waits for the load would wait forever.
+	s.conns[id].SetWriteDeadline(time.Now().Add(time.Second))
 	_, err := s.conns[id].Write(b)
 	return err
 }

@@ -79,7 +79,7 @@ export function drawers() {
     else delete document.body.dataset.drawer;
     $("scrim").hidden = !name;
     for (const [each, toggle] of Object.entries(TOGGLES)) $(toggle).setAttribute("aria-expanded", String(each === name));
-    $("app").querySelector("main").inert = Boolean(name);
+    for (const part of $("app").children) part.inert = Boolean(name) && part.id !== name;
     if (name) $(name).querySelector("button:not([disabled])")?.focus();
     else if (before) $(TOGGLES[before]).focus();
   }
