@@ -16,7 +16,8 @@ type Identity struct {
 	// Name is shown to others as username; empty means ID. At most 64 bytes.
 	Name string
 	// ExpiresAt is when the credentials end; the connection is closed with
-	// code 4003 within a ping interval after it. Zero means never.
+	// code 4003 within a ping interval after it, and refused with status 401
+	// if it has passed already. Zero means never.
 	ExpiresAt time.Time
 	// Data is the application's own, found again by Conn.Identity.
 	Data any

@@ -18,8 +18,10 @@ type Broker interface {
 	// returns without an error, every payload published from then on by any
 	// node is underway. The calls for one subscription come one at a time.
 	// deliver returns quickly and must not be given a payload that changes later.
+	// ctx bounds the call, not the subscription.
 	//
-	// The returned function ends the subscription. It does not wait for a
-	// running deliver, may be called from within deliver, and more than once.
+	// The returned function ends the subscription: after it returned no
+	// further deliver starts. It does not wait for a running one, may be
+	// called from within deliver, and more than once.
 	Subscribe(ctx context.Context, topic string, deliver func(payload []byte)) (unsubscribe func(), err error)
 }

@@ -130,14 +130,26 @@ func (t *topic) receive(payload []byte) {
 	}
 }
 
-// known tells the topic where its first member starts: from there on
-// messages must follow without holes.
-func (t *topic) known(epoch string, top int64) {
+// begin finds out where the log stands, before the first member reads it.
+// So every member knows at least this much, and all that comes after it
+// follows without holes, however the members' reads and the publications overlap.
+func (t *topic) begin(ctx context.Context) error {
+	t.mu.Lock()
+	begun := t.epoch != ""
+	t.mu.Unlock()
+	if begun {
+		return nil
+	}
+	page, err := t.read(ctx, Query{})
+	if err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.epoch == "" {
-		t.epoch, t.last = epoch, top
+		t.epoch, t.last = page.Epoch, page.Top
 	}
+	return nil
 }
 
 // fanOutRun collects the frames of one batch so that members get a log
@@ -145,7 +157,7 @@ func (t *topic) known(epoch string, top int64) {
 type fanOutRun struct {
 	topic   *topic
 	frames  []*frame
-	restart bool // the log began anew
+	restart bool // the members were told of a gap before the next frame
 	lost    bool // there is a hole that could not be filled
 }
 
@@ -165,13 +177,16 @@ func (r *fanOutRun) add(p *publication) {
 		}
 		last = p.entry.Offset - 1
 	}
-	if p.entry.Offset <= last {
+	switch {
+	case p.entry.Offset <= last, epoch == "" && p.entry.Duplicate:
 		return
-	}
-	if p.entry.Offset > last+1 {
+	case p.entry.Duplicate:
+		// The answer to the call that stored it was lost, and so it was not sent.
+		r.fill(p.epoch, last, p.entry.Offset+1)
+	default:
 		r.fill(p.epoch, last, p.entry.Offset)
+		r.send(p)
 	}
-	r.send(p)
 	t.mu.Lock()
 	t.epoch, t.last = p.epoch, p.entry.Offset
 	t.mu.Unlock()
@@ -179,6 +194,7 @@ func (r *fanOutRun) add(p *publication) {
 
 func (r *fanOutRun) send(p *publication) {
 	p.frame = p.newFrame()
+	p.frame.restart, r.restart = r.restart, false
 	r.frames = append(r.frames, p.frame)
 }
 
@@ -205,13 +221,11 @@ func (r *fanOutRun) fill(epoch string, after, before int64) {
 // restarted finds out whether p belongs to a new log, and not to an old one
 // whose message comes late, and tells the members.
 func (r *fanOutRun) restarted(p *publication) bool {
-	if p.remote {
-		page, err := r.topic.read(r.topic.hub.ctx, Query{})
-		if err != nil || page.Epoch != p.epoch {
-			return false
-		}
+	page, err := r.topic.read(r.topic.hub.ctx, Query{})
+	r.lost = r.lost || err != nil
+	if err != nil || page.Epoch != p.epoch {
+		return false
 	}
-	r.restart = true
 	r.reset(p.entry.Offset)
 	return true
 }
@@ -220,6 +234,7 @@ func (r *fanOutRun) restarted(p *publication) bool {
 // the place of what they knew (P4.10).
 func (r *fanOutRun) reset(before int64) {
 	t := r.topic
+	r.restart = true
 	page, err := t.read(t.hub.ctx, Query{Before: before, Limit: min(t.keep.Messages, maxPage)})
 	if err != nil {
 		r.lost = true

@@ -101,6 +101,7 @@ func say(t *testing.T, s *server, n int64) {
 	t.Helper()
 	_, err := s.Room("tea").Send(t.Context(), strconv.FormatInt(n, 10))
 	require.NoError(t, err)
+	synctest.Wait() // the Broker is told after the sender
 }
 
 func TestClusterCarriesEveryFace(t *testing.T) {

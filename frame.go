@@ -32,8 +32,9 @@ type frame struct {
 	wire []byte // header and payload, ready for the socket
 	head int    // length of the header in wire
 
-	epoch  string // position in its topic, "" and 0 for messages without one
-	offset int64
+	epoch   string // position in its topic, "" and 0 for messages without one
+	offset  int64
+	restart bool // what was known of the topic before counts no more
 
 	skip   *Conn  // connection that must not get it: the sender of a broadcast
 	v1Only bool   // plain clients do not know this type (P1.2)

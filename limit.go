@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 )
 
 // refusal is the HTTP answer to a handshake that does not become a connection.
@@ -145,6 +146,9 @@ func (h *Hub) authenticate(r *http.Request) (id Identity, refused *refusal) {
 	if err := checkIdentity(id); err != nil {
 		h.log.Error("parley: Authenticator returned an identity that cannot be used", "error", err)
 		return id, &refusal{http.StatusInternalServerError, "internal error", false}
+	}
+	if !id.ExpiresAt.IsZero() && !id.ExpiresAt.After(time.Now()) {
+		return id, &refusal{http.StatusUnauthorized, "credentials expired: get new ones", false}
 	}
 	return id, nil
 }

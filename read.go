@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"unicode/utf8"
 
@@ -103,7 +102,7 @@ func (c *Conn) readFailed(err error) (CloseCode, string) {
 		return CloseCode(code), ""
 	}
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case c.sock.timedOut:
 		return ClosePolicy, "message not complete in time"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetworkError(err):
 		return CloseAbnormal, ""
@@ -117,8 +116,8 @@ func (c *Conn) readFailed(err error) (CloseCode, string) {
 // close timeout ends: closing a socket with unread input resets it, and
 // the peer would lose our close frame.
 func (c *Conn) linger(code CloseCode) {
-	if code == CloseProtocol {
-		// The stream cannot be parsed any more.
+	if code == CloseProtocol || code == ClosePolicy {
+		// The stream cannot be parsed any more, or is in the middle of a message.
 		_, _ = io.Copy(io.Discard, c.sock.Conn)
 		return
 	}

@@ -101,12 +101,15 @@ func (t *topic) newestFitting(entries []Entry) []Entry {
 // build makes the frames that come first.
 func (t *topic) subscribe(ctx context.Context, m *sub, pos *position, build func(replay) []*frame) (replay, error) {
 	generation := m.startReplay()
-	r, err := t.catchUp(ctx, pos)
+	var r replay
+	err := t.begin(ctx)
+	if err == nil {
+		r, err = t.catchUp(ctx, pos)
+	}
 	if err != nil {
 		m.endReplay(generation, nil, "", 0)
 		return r, err
 	}
-	t.known(r.page.Epoch, r.page.Top)
 	m.endReplay(generation, build(r), r.page.Epoch, r.page.Top)
 	return r, nil
 }

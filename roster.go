@@ -21,7 +21,11 @@ type sub struct {
 	replaying bool     // history is being read: live frames are held
 	held      []*frame // live frames that came meanwhile
 	heldSize  int
-	from      int64 // live frames up to this offset were part of the history
+	// After a replay, live frames that the history contained, or that are of
+	// an older log than it, are left out, until one comes that is newer.
+	seam  bool
+	epoch string
+	from  int64
 	// replay counts the reads of history, so that an overtaken one is dropped.
 	replay uint32
 }
@@ -100,15 +104,11 @@ func (r *roster) remove(m *sub) bool {
 }
 
 // fanOut enqueues frames for every member, shard by shard. Frames of one
-// topic are fanned out by one goroutine at a time. With restart, the log began
-// anew and earlier positions mean nothing any more.
-func (r *roster) fanOut(frames []*frame, restart bool) {
+// topic are fanned out by one goroutine at a time.
+func (r *roster) fanOut(frames []*frame) {
 	for _, s := range r.list() {
 		s.mu.Lock()
 		for _, m := range s.subs {
-			if restart {
-				m.from = 0
-			}
 			m.deliver(frames)
 		}
 		s.mu.Unlock()
@@ -121,7 +121,7 @@ func (m *sub) deliver(frames []*frame) {
 		m.hold(frames)
 		return
 	}
-	if m.from > 0 {
+	if m.seam {
 		frames = m.afterHistory(frames)
 	}
 	if m.conn.out.push(m.conn, frames) == pushFull {
@@ -129,17 +129,17 @@ func (m *sub) deliver(frames []*frame) {
 	}
 }
 
-// afterHistory leaves out what the history contained. Offsets rise, so that
-// this is over with the first newer frame.
+// afterHistory leaves out what is not newer than the history.
 func (m *sub) afterHistory(frames []*frame) []*frame {
 	newer := make([]*frame, 0, len(frames))
 	for _, f := range frames {
-		if f.offset == 0 || f.offset > m.from {
-			newer = append(newer, f)
+		if m.seam && f.epoch != "" {
+			if !f.restart && (f.epoch != m.epoch || f.offset <= m.from) {
+				continue
+			}
+			m.seam = false
 		}
-	}
-	if last := frames[len(frames)-1]; last.offset > m.from {
-		m.from = 0
+		newer = append(newer, f)
 	}
 	return newer
 }
@@ -183,14 +183,8 @@ func (m *sub) endReplay(replay uint32, first []*frame, epoch string, top int64) 
 	}
 	held := m.held
 	m.replaying, m.held, m.heldSize = false, nil, 0
-	m.from = top
-	frames := first
-	for _, f := range held {
-		if f.offset == 0 || f.epoch != epoch || f.offset > top {
-			frames = append(frames, f)
-		}
-	}
-	if m.conn.out.put(m.conn, frames, false) == pushFull {
+	m.seam, m.epoch, m.from = epoch != "", epoch, top
+	if m.conn.out.put(m.conn, append(first, m.afterHistory(held)...), false) == pushFull {
 		m.conn.end(CloseSlow, reasonSlow)
 	}
 }

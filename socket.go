@@ -1,11 +1,14 @@
 package parley
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // socket is the net.Conn that the WebSocket library works on. Reading goes
@@ -24,6 +27,7 @@ type socket struct {
 	// deadline is armed when a message did not come in one piece, so that the
 	// usual one costs no timer.
 	assembling, armed bool
+	timedOut          bool // a deadline ended a Read; used by the reading goroutine only
 
 	mu     sync.Mutex // guards the deadlines of the connection and ending
 	ending bool
@@ -44,6 +48,10 @@ func (s *socket) Read(p []byte) (int, error) {
 	if n > 0 && !s.alive.Load() {
 		s.alive.Store(true)
 	}
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		// Remembered, because a decompressor on the way up may make another error of it.
+		s.timedOut = true
+	}
 	return n, err
 }
 
@@ -51,6 +59,10 @@ func (s *socket) Read(p []byte) (int, error) {
 func (s *socket) Write(p []byte) (int, error) {
 	f := &frame{wire: append([]byte(nil), p...), head: 2}
 	if p[0]&0x0f == opClose {
+		if len(p) > 4 && !utf8.Valid(p[4:]) {
+			// The library echoes whatever reason the peer gave.
+			f = closeFrame(CloseInvalidUTF8, "text is not UTF-8")
+		}
 		s.out.finish(f, false)
 		return len(p), nil
 	}

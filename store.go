@@ -35,14 +35,16 @@ type Entry struct {
 	// one more each. Append sets it.
 	Offset int64
 	// Key, if not empty, identifies the message for the idempotency window:
-	// a second entry with the same key is not stored.
+	// a second entry with the same key is not stored. At most 400 bytes. Read leaves it unset.
 	Key string
 	// Duplicate is set by Append when Key was found; Offset is then that of
 	// the entry stored first.
 	Duplicate bool
 	// Time is when the server took the message, in milliseconds since 1970.
+	// Retention.Age does not count from it, but from the Append, by the Store's clock.
 	Time int64
-	// Data is the message, one JSON object, without offset and epoch.
+	// Data is the message, one JSON object, without offset and epoch. It is
+	// kept byte for byte.
 	Data []byte
 }
 
@@ -53,13 +55,14 @@ type Page struct {
 	// topic that nothing was appended to.
 	Epoch string
 	// First is the offset of the oldest entry still kept, Top that of the
-	// newest ever appended. Without entries First is Top+1.
+	// newest ever appended. Without entries First is Top+1. Entries that are
+	// trimmed late and that Read no longer returns do not count for First.
 	First, Top int64
 	// Entries are in ascending order of offset, without holes.
 	Entries []Entry
 }
 
-// Query picks a stretch of a topic's log.
+// Query picks a stretch of a topic's log. None of its numbers is ever negative.
 type Query struct {
 	// Forward picks the direction: true gives the oldest entries with an
 	// offset above After, false the newest ones with an offset below Before.
@@ -87,19 +90,21 @@ const IdempotencyWindow = 2 * time.Minute
 // only caller. [NewMemoryStore] is the one for a single node; the storetest
 // package checks any other against this contract.
 //
-// All methods may be called concurrently and honour ctx. An error means that
+// All methods may be called concurrently and honour ctx: they return an error
+// that wraps ctx.Err() soon after it ended. An error means that
 // the caller does not know whether the effect took place: the hub repeats an
 // Append only with the same Keys. Implementations neither keep nor change
 // slices that they were given after a call returned, and never change slices
 // that they returned: the hub treats Entry.Data as immutable, too.
 //
-// Topic names are opaque, up to 300 bytes of UTF-8, and come partly from
-// users: an implementation must keep them apart from its own keys.
+// Topics (up to 300 bytes), nodes, user ids and keys are opaque UTF-8, control characters included,
+// compared byte by byte. They come partly from users: an implementation must keep them apart from its own keys.
 type Store interface {
 	// Append adds entries to the end of topic's log in one atomic step, in
 	// order, and trims the log to keep. It sets Offset and Duplicate of each
-	// entry in place and returns the epoch of the log. Offsets are contiguous
-	// over all Appends of an epoch, also those of other nodes.
+	// entry in place, whatever they were, and returns the epoch of the log. Offsets are contiguous
+	// over all Appends of an epoch, also those of other nodes. Without entries
+	// it returns the epoch and creates nothing.
 	//
 	// An entry whose Key is not empty and was appended to this topic within
 	// IdempotencyWindow, or earlier in the same call, is not stored: Duplicate
@@ -117,12 +122,15 @@ type Store interface {
 	// Epoch and Top only ever change together with the log: as long as the
 	// log is kept, Top never falls; when it is lost, dropped or wiped, the
 	// epoch becomes one that was never used for this topic before. Entries
-	// that left the log by age do not lower Top.
+	// that left the log by age do not lower Top. A Store may drop a log that
+	// has had no entries for some time, not sooner than an hour after the
+	// last one expired, nor while somebody is in the room. The first Append to a topic
+	// uses the epoch that Read reported before, unless a log was dropped in between.
 	Read(ctx context.Context, topic string, q Query) (Page, error)
 
 	// Enter records that users are in a room on a node, until Leave or until
-	// lease has passed without a further Enter. A repeated Enter renews the
-	// lease and replaces the name.
+	// lease, which is positive, has passed without a further Enter. A repeated
+	// Enter replaces lease and name.
 	Enter(ctx context.Context, topic, node string, members []Member, lease time.Duration) error
 
 	// Leave removes users from a room on a node. Users that are not there
@@ -130,6 +138,7 @@ type Store interface {
 	Leave(ctx context.Context, topic, node string, userIDs []string) error
 
 	// Members returns up to limit users of a room over all nodes, each once,
-	// in ascending order of user id, and how many there are altogether.
+	// in ascending byte order of user id, and how many there are altogether. A
+	// user on several nodes has the name of any of them, preferably the newest.
 	Members(ctx context.Context, topic string, limit int) (members []Member, count int, err error)
 }

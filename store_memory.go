@@ -19,7 +19,7 @@ const (
 	// memoryKeyLimit is how many idempotency keys a topic remembers, unless its log is longer.
 	memoryKeyLimit = 10_000
 	// memorySweep is how many topics each write looks at for something to
-	// forget. With n looks per write, no more than 1/n of the topics can be
+	// forget. With n looks per write, not much more than 1/n of the topics can be
 	// waiting to be dropped, however fast new ones come.
 	memorySweep = 2
 )
@@ -32,8 +32,9 @@ var errMemoryKeep = errors.New("parley: Append needs keep.Messages > 0 and keep.
 // goroutines and no timers, and there is nothing to close.
 //
 // It has no bounds of its own on how many topics it keeps or how large a
-// message is; those are the hub's. A topic costs about 300 bytes, and a
-// message its data and 40 bytes. Further:
+// message is; those are the hub's. A topic costs about 350 bytes, a message 40
+// bytes and its data, a key that is remembered 100 bytes, a user in a
+// room 170 bytes, and the first one 300 more. Further:
 //
 //   - A log keeps what the Retention given to Append says. What that no
 //     longer allows is freed when the topic is used again or, a little later,
@@ -48,7 +49,7 @@ var errMemoryKeep = errors.New("parley: Append needs keep.Messages > 0 and keep.
 //     10,000 of a topic, or as many as its log keeps if that is more.
 //   - Enter costs the same in rooms of any size, and so does Members with limit 0
 //     except when a lease has run out. Members with a limit looks at every
-//     user of the room, about 0.1 ms per 1,000 users.
+//     user of the room, which takes 0.8 ms with 15,000 users and holds up the topic meanwhile.
 type MemoryStore struct {
 	seed   maphash.Seed
 	start  time.Time     // all times inside are durations since then: monotonic (F40)

@@ -77,7 +77,7 @@ func (l *memoryLog) read(now time.Duration, q Query) Page {
 			from = min(q.After, l.top) + 1
 		}
 	} else if q.Before != 0 {
-		to = min(to, q.Before-1)
+		to = min(to, max(q.Before, 0)-1)
 	}
 	n := min(to-from+1, int64(q.Limit))
 	if n <= 0 {

@@ -1,7 +1,7 @@
 package parley
 
 // memoryRing is a queue in a circular buffer whose memory follows its length:
-// it doubles when full, halves when three quarters are free, and an empty one
+// it doubles when full, shrinks when three quarters are free, and an empty one
 // holds nothing. The zero value is an empty queue.
 type memoryRing[T any] struct {
 	slots []T
@@ -45,7 +45,7 @@ func (r *memoryRing[T]) discard(n int) {
 	}
 	r.count -= n
 	if len(r.slots) > 16 && r.count <= len(r.slots)/4 {
-		r.resize(len(r.slots) / 2)
+		r.resize(2 * r.count)
 	}
 }
 

@@ -107,9 +107,6 @@ func (r *memoryRoom) list(now time.Duration, limit int) ([]Member, int) {
 		if len(found) == cap(found) {
 			cut()
 			full = true
-			if id > found[limit-1].UserID {
-				continue
-			}
 		}
 		found = append(found, Member{UserID: id, Name: leases[len(leases)-1].name})
 	}

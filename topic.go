@@ -32,8 +32,8 @@ type topic struct {
 	pending []*publication
 	running bool
 
-	// The message fanned out last; set by the running goroutine, and by the
-	// first member. Guarded by mu.
+	// The message fanned out last; set by the running goroutine, and by begin.
+	// Guarded by mu.
 	epoch string
 	last  int64
 
@@ -151,12 +151,12 @@ func (t *topic) deliver(batch []*publication) {
 	t.store(batch)
 	run := fanOutRun{topic: t, frames: make([]*frame, 0, len(batch))}
 	for _, p := range batch {
-		if p.err == nil && !p.entry.Duplicate {
+		if p.err == nil {
 			run.add(p)
 		}
 	}
 	if len(run.frames) > 0 {
-		t.roster.fanOut(run.frames, run.restart)
+		t.roster.fanOut(run.frames)
 	}
 	if run.lost {
 		t.roster.end(CloseResync, "missed messages: reconnect and resume")

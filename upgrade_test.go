@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/base64"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -41,6 +42,13 @@ func (w *gzipWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // opaqueWriter can neither be hijacked nor unwrapped.
 type opaqueWriter struct{ http.ResponseWriter }
+
+// brokenWriter fails to be hijacked.
+type brokenWriter struct{ http.ResponseWriter }
+
+func (brokenWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, errors.New("no connection for the test")
+}
 
 type middleware func(http.Handler) http.Handler
 
@@ -106,6 +114,15 @@ func TestUpgradeWithoutHijacking(t *testing.T) {
 		}
 		require.EqualValues(t, 5, s.Stats().RefusedHandshake)
 		require.Zero(t, s.Stats().Accepted)
+	})
+}
+
+func TestUpgradeWithFailingHijack(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serveBehind(t, wrapWriter(func(w http.ResponseWriter) http.ResponseWriter { return brokenWriter{w} }))
+		status, body, _ := s.status(request())
+		require.Equal(t, http.StatusInternalServerError, status)
+		require.Equal(t, "the connection could not be taken over", body)
 	})
 }
 

@@ -29,6 +29,7 @@ type config struct {
 	parallel int
 	limit    int
 	rounds   int
+	retries  int
 	time     time.Duration
 	stuck    time.Duration
 	stall    time.Duration
@@ -76,7 +77,7 @@ func run(args []string) error {
 // quickFlags make everything happen once, in less than ten seconds.
 var quickFlags = map[string]string{
 	"conns": "50", "idle": "200", "big-conns": "300", "rounds": "1", "time": "100ms", "limit": "3000",
-	"stuck": "1s", "stall": "5s",
+	"stuck": "1s", "stall": "5s", "retries": "0",
 }
 
 func parseFlags(args []string) (config, error) {
@@ -94,6 +95,7 @@ func parseFlags(args []string) (config, error) {
 	set.IntVar(&c.parallel, "parallel", 64, "handshakes and joins on their way at once")
 	set.IntVar(&c.limit, "limit", 100_000, "messages per run at most")
 	set.IntVar(&c.rounds, "rounds", 3, "runs of each scenario; the table shows medians")
+	set.IntVar(&c.retries, "retries", 2, "repeats of a run during which other processes used the machine")
 	set.DurationVar(&c.time, "time", 3*time.Second, "measured time of a run")
 	set.DurationVar(&c.stuck, "stuck", 5*time.Second, "time without any delivery after which a run is given up")
 	set.DurationVar(&c.stall, "stall", 20*time.Second, "time a server has to close a stalled connection")

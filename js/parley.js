@@ -368,7 +368,7 @@ class Client extends Emitter {
   /** Full jitter: after a crash of the server its clients come back evenly spread. */
   #backoff(n) {
     const { min, max } = this.#options;
-    return random(n && min / 5, Math.min(max, min * 2 ** Math.min(n, 30)));
+    return random(n && min / 5, Math.min(max, min * 2 ** n));
   }
 
   #end(state, code, reason) {
@@ -377,11 +377,9 @@ class Client extends Emitter {
     for (const e of ["online", "pageshow", "visibilitychange"]) globalThis.removeEventListener?.(e, this.#wake);
     this.closeCode = code;
     this.closeReason = reason;
-    this.state = state; // before anybody can ask for more
     const gone = ended(reason);
     for (const id of [...this.#pending.keys()]) this.#settle(id).reject(gone);
     for (const room of this.#rooms.values()) room._reject(gone);
-    this.#rooms.clear();
     this.#set(state);
   }
 
@@ -502,10 +500,8 @@ class Client extends Emitter {
     this.#forget(room, failure("not_member", `left room ${name}`));
     if (!member) return;
     // A join of the same name waits for the answer: until then, what comes is still meant for this one.
-    const attempt = this.#attempt;
     this.#leaving.add(name);
     await this._request({ type: "leave", room: name }, "ack", { once: true }).catch(() => {});
-    if (attempt !== this.#attempt) return;
     this.#leaving.delete(name);
     const next = this.#rooms.get(name);
     if (next) this.#join(next);

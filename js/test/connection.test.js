@@ -163,9 +163,23 @@ describe("token", () => {
     await tick(500);
     assert.equal(answers.length, 2);
     t.client.close();
+    const n = t.events.length;
     answers[1]("late");
     await settled();
     assert.equal(t.sockets.length, 0);
+
+    assert.equal(t.events.length, n);
+
+    for (const extra of [{ status: 401 }, {}]) {
+      let fail;
+      const u = await start({ token: () => new Promise((_, reject) => (fail = reject)) });
+      u.client.close();
+      fail(Object.assign(new Error("late"), extra));
+      await settled();
+      assert.equal(u.client.state, "closed");
+      assert.deepEqual(u.states(), ["closed"]);
+      assert.ok(!u.events.some(([e]) => e === "error"));
+    }
   });
 });
 
@@ -284,6 +298,9 @@ describe("backoff", () => {
         await tick(uptime);
         t.socket().drop();
         assert.ok(Math.abs(delays(t).at(-1) - expected) < 1, `${uptime}: ${delays(t).at(-1)}`);
+        await tick(expected);
+        t.socket().drop();
+        assert.ok(Math.abs(delays(t).at(-1) - 2 * expected) < 1, "and then it grows again");
         t.client.close();
       }
     } finally {
@@ -441,6 +458,18 @@ describe("silence", () => {
     t.client.close();
   });
 
+  test("timers that have run are forgotten", async () => {
+    const t = await online({}, { pingInterval: 30_000 });
+    for (let i = 0; i < 50; i++) {
+      await tick(30_000);
+      t.socket().say({ type: "notification", data: i });
+    }
+    const cleared = mock.method(globalThis, "clearTimeout");
+    t.client.close();
+    assert.ok(cleared.mock.callCount() <= 2, `${cleared.mock.callCount()} timers were held`);
+    cleared.mock.restore();
+  });
+
   test("a busy connection is never asked", async () => {
     const t = await online({}, { pingInterval: 30_000 });
     for (let i = 0; i < 10; i++) {
@@ -498,6 +527,21 @@ describe("close()", () => {
     }
   });
 
+  test("may be called when token() failed", async () => {
+    let calls = 0;
+    const t = await start({
+      token: () => {
+        if (calls++) throw new Error("no");
+        return "x";
+      },
+    });
+    t.client.on("error", () => t.client.close());
+    t.socket().drop();
+    await tick(60_000);
+    assert.equal(t.client.state, "closed");
+    assert.equal(calls, 2);
+  });
+
   test("asks for a normal end", async () => {
     const t = await online();
     t.client.close();
@@ -510,6 +554,7 @@ describe("close()", () => {
       t.client.on(event, () => t.client.close());
       t.socket().accept();
       assert.equal(t.client.state, "closed");
+      assert.equal(t.events.some(([e]) => e === "connected"), event === "connected");
       await tick(100_000);
       assert.equal(t.sockets.length, 1);
     }

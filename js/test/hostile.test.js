@@ -25,7 +25,7 @@ const dirty = fc.oneof(
   fc.constantFrom("-1", "1", "2", "3", "1.5", "1e400", "9007199254740993", "null", '"e"'),
   fc.constantFrom(
     '{"__proto__":{"polluted":1}}', '[{"__proto__":{"polluted":1}}]', '{"constructor":{"prototype":{"polluted":1}}}',
-    '[{"userId":"__proto__","username":"x"}]', '[{"userId":"toString","username":{"toString":null}}]', '[[[[[]]]]]',
+    '[{"userId":"__proto__","username":"x","more":1}]', '[{"userId":"toString","username":{"toString":null}}]', '[[[[[]]]]]',
   ),
 );
 const envelope = (types, inner) =>
@@ -62,6 +62,7 @@ function checkPayload(event, p) {
   }
   for (const m of [...(p.members ?? []), ...(p.joined ?? []), ...(p.left ?? [])]) {
     assert.ok(s(m.userId) && s(m.username));
+    assert.deepEqual(Reflect.ownKeys(m).sort(), ["userId", "username"]);
   }
 }
 

@@ -248,6 +248,22 @@ describe("order and recovery", () => {
     }
   });
 
+  test("recovered:false is believed even where nothing seems to be missing", async () => {
+    const t = await inRoom(2);
+    t.socket().drop();
+    (await reconnect(t)).say(history([1, 2, 3], { recovered: false }));
+    assert.deepEqual(names(t.roomEvents), ["history", "gap", "history"]);
+    t.client.close();
+  });
+
+  test("a replay with doubles brings each once", async () => {
+    const t = await inRoom(2);
+    t.socket().drop();
+    (await reconnect(t)).say(history([1, 2, 3, 3, 4, 4], { recovered: true }));
+    assert.deepEqual(offsets(t.roomEvents), [3, 4]);
+    t.client.close();
+  });
+
   test("a recovery that leaves a hole is not taken for one", async () => {
     for (const h of [history([4, 5], { recovered: true }), history([3, 5], { recovered: true }), history([3], { recovered: true, offset: 9 }), history([3], { recovered: true, epoch: "f" }), history([3, 3], { recovered: true, offset: 4 })]) {
       const t = await inRoom(2);
@@ -284,6 +300,12 @@ describe("order and recovery", () => {
   });
 
   test("a message of another epoch asks, too", async () => {
+    for (const offset of [1, 2, 3, 9]) {
+      const t = await inRoom(2);
+      t.socket().say(message(offset, { epoch: "f" }));
+      assert.equal(t.socket().of("join").length, 2);
+      t.client.close();
+    }
     const t = await inRoom(2);
     t.socket().say(message(3, { epoch: "f" }));
     assert.deepEqual(offsets(t.roomEvents), []);
@@ -551,6 +573,18 @@ describe("calls, history pages and pings", () => {
     t.client.close();
   });
 
+  test("a call that the server refuses is rejected, whatever the reason", async () => {
+    const t = await online();
+    for (const code of ["closing", "unavailable", "unknown_method", "mine"]) {
+      const called = t.client.call("pay");
+      t.socket().say({ type: "error", id: t.socket().last("call").id, code, message: "no" });
+      await assert.rejects(called, { code });
+    }
+    await tick(60_000);
+    assert.equal(t.socket().of("call").length, 4);
+    t.client.close();
+  });
+
   test("an answer of the wrong kind is none", async () => {
     const t = await online();
     const called = t.client.call("x");
@@ -621,8 +655,9 @@ describe("signals and presence", () => {
     assert.equal(who(), "b:Bea c:C", "a new name is a leave and a join in one message");
     say({ count: 5000 });
     assert.equal(room.count, 5000);
-    say({ members: [a], count: 1 });
+    say({ members: [{ ...a, unknown: 1 }], count: 1 });
     assert.equal(who(), "a:A");
+    assert.deepEqual(room.members.get("a"), a);
     assert.deepEqual(t.roomEvents.at(-1), ["presence", { type: "presence", room: "r", members: [a], count: 1 }]);
     t.client.close();
   });
@@ -730,16 +765,22 @@ describe("broadcast", () => {
     await reconnect(t, at(4));
     assert.deepEqual(gaps(t), []);
     const own = t.client.broadcast("mine");
-    t.socket().say({ type: "ack", id: t.socket().last("broadcast").id, ...at(5) });
+    t.socket().say(cast(6), { type: "ack", id: t.socket().last("broadcast").id, ...at(5) });
     await own;
     t.socket().drop();
-    await reconnect(t, at(5));
+    await reconnect(t, at(6));
     assert.deepEqual(gaps(t), []);
+    const last = t.client.broadcast("mine, too");
+    t.socket().say({ type: "ack", id: t.socket().last("broadcast").id, ...at(7) });
+    await last;
     t.socket().drop();
     await reconnect(t, at(7));
-    assert.deepEqual(gaps(t), [{ topic: "broadcast", epoch: "b", offset: 5 }]);
+    assert.deepEqual(gaps(t), []);
     t.socket().drop();
-    await reconnect(t, at(7, "c"));
+    await reconnect(t, at(9));
+    assert.deepEqual(gaps(t), [{ topic: "broadcast", epoch: "b", offset: 7 }]);
+    t.socket().drop();
+    await reconnect(t, at(9, "c"));
     assert.equal(gaps(t).length, 2);
     t.client.close();
   });

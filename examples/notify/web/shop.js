@@ -127,8 +127,9 @@ async function ship(id, button) {
   try {
     const { order, notified } = await api("POST", `api/orders/${id}/ship`);
     putOrder(order);
-    toast(notified.delivered > 0 ? `Shipped. The customer was told in ${notified.delivered} window(s).`
-      : "Shipped. The customer will hear of it when they come back.");
+    const { delivered } = notified;
+    toast(delivered === 0 ? "Shipped. The customer will hear of it when they come back."
+      : `Shipped. The customer was told in ${delivered} ${delivered === 1 ? "window" : "windows"}.`);
   } catch (error) {
     toast(error.message);
     loadOrders();

@@ -5,7 +5,7 @@ import { Model } from "./model.js";
 import { Link } from "./link.js";
 import { saved } from "./storage.js";
 import { conversationList, peopleList } from "./lists.js";
-import { messageLog } from "./log.js";
+import { MessageLog } from "./log.js";
 import { composer, typingLine } from "./composer.js";
 import { bell, toasts } from "./notices.js";
 import { askName, connection, drawers, heading } from "./shell.js";
@@ -43,7 +43,10 @@ function listen() {
   heading(model);
   composer(model, link);
   typingLine(model);
-  messageLog(model, { retry: (conversation, item) => link.retry(conversation, item), older: (conversation) => link.older(conversation) });
+  new MessageLog(model, {
+    retry: (conversation, item) => link.retry(conversation, item),
+    older: (conversation) => link.older(conversation),
+  });
   const notifications = bell(model, link);
   toasts(model, {
     follow({ conversation, icon }) {
