@@ -39,11 +39,11 @@ type Hub struct {
 	cancel  context.CancelFunc
 	closing atomic.Bool
 
-	mu      sync.Mutex // guards the fields below; nothing else is locked while it is held
+	mu      sync.Mutex       // guards the fields below; nothing else is locked while it is held
 	conns   map[string]*Conn // until nothing of them runs any more
 	idle    chan struct{}    // made by Shutdown, closed when conns is empty
-	beating bool          // the background goroutine was started
-	stopped chan struct{} // closed when it has ended
+	beating bool             // the background goroutine was started
+	stopped chan struct{}    // closed when it has ended
 }
 
 // New returns a Hub. The only required option is Authenticator. A Hub needs

@@ -179,8 +179,8 @@ func TestAssemblyTimeout(t *testing.T) {
 						c.write(tc.more)
 					}
 					synctest.Wait()
-					if len(c.out) > 0 {
-						break // nobody reads any more
+					if s.Conn(c.id) == nil {
+						break
 					}
 				}
 				code, reason := c.closeFrame()

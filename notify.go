@@ -30,20 +30,29 @@ type sendOptions struct{ id string }
 
 // WithID makes a send idempotent: within IdempotencyWindow, a second message
 // of the application with the same id to the same topic is neither stored nor delivered. It needs
-// a topic that keeps messages. Empty: no id.
+// a topic that keeps messages. At most 255 bytes without control characters, else
+// the send fails with ErrInvalidName. Empty: no id.
 func WithID(id string) SendOption { return func(o *sendOptions) { o.id = id } }
 
-// sendKey makes the idempotency key of a message of the application. It
-// cannot be that of a user, whose id has no control characters and comes first.
-func sendKey(opts []SendOption) string {
+// prepare encodes the payload of a send by the application, and makes its
+// idempotency key. The key cannot be that of a user, whose id has no control
+// characters and comes first.
+func (h *Hub) prepare(v any, opts []SendOption) (data []byte, key string, err error) {
+	if h.closing.Load() {
+		return nil, "", ErrClosed
+	}
 	var o sendOptions
 	for _, opt := range opts {
 		opt(&o)
 	}
-	if o.id == "" {
-		return ""
+	if o.id != "" {
+		if !validName(o.id, maxName) {
+			return nil, "", fmt.Errorf("%w: WithID %q", ErrInvalidName, o.id)
+		}
+		key = "\x00" + o.id
 	}
-	return "\x00" + o.id
+	data, err = h.marshal(v)
+	return data, key, err
 }
 
 // marshal encodes a payload and checks that it can ever be delivered.
@@ -61,14 +70,11 @@ func (h *Hub) marshal(v any) ([]byte, error) {
 // Broadcast sends v, encoded as JSON, to all connections of all nodes.
 // It is kept only with Options.BroadcastHistory.
 func (h *Hub) Broadcast(ctx context.Context, v any, opts ...SendOption) (Result, error) {
-	message, err := h.marshal(v)
+	message, key, err := h.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
-	if h.closing.Load() {
-		return Result{}, ErrClosed
-	}
-	return h.all.publish(ctx, h.all.publication(appendBroadcast(nil, "", message), sendKey(opts)))
+	return h.all.publish(ctx, h.all.publication(appendBroadcast(nil, "", message), key))
 }
 
 // Notify sends v, encoded as JSON, as a notification to a user: to all
@@ -77,22 +83,19 @@ func (h *Hub) Broadcast(ctx context.Context, v any, opts ...SendOption) (Result,
 // notification is stored. An anonymous connection is addressed by its client
 // id; nothing is kept for it. ErrInvalidName if userID breaks rule P2.4.
 func (h *Hub) Notify(ctx context.Context, userID string, v any, opts ...SendOption) (Result, error) {
-	data, err := h.marshal(v)
+	data, key, err := h.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
-	return h.toUser(ctx, userID, appendNotification(nil, data, nowMillis()), sendKey(opts), false)
+	return h.toUser(ctx, userID, appendNotification(nil, data, nowMillis()), key, false)
 }
 
 // NotifyAll sends v, encoded as JSON, as a notification to all connections of
 // all nodes. It is not kept: who is not connected does not get it.
 func (h *Hub) NotifyAll(ctx context.Context, v any) (Result, error) {
-	data, err := h.marshal(v)
+	data, _, err := h.prepare(v, nil)
 	if err != nil {
 		return Result{}, err
-	}
-	if h.closing.Load() {
-		return Result{}, ErrClosed
 	}
 	p := &publication{entry: Entry{Data: appendNotification(nil, data, nowMillis())}}
 	return h.all.publish(ctx, p)
@@ -102,11 +105,11 @@ func (h *Hub) NotifyAll(ctx context.Context, v any) (Result, error) {
 // to the inbox and all devices of the user of this id, or, if id is the client
 // id of a connection, to that connection alone; then it is not kept.
 func (h *Hub) Private(ctx context.Context, id string, v any, opts ...SendOption) (Result, error) {
-	message, err := h.marshal(v)
+	message, key, err := h.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
-	return h.private(ctx, id, "", message, sendKey(opts), false)
+	return h.private(ctx, id, "", message, key, false)
 }
 
 func (h *Hub) private(ctx context.Context, id, sender string, message []byte, key string, present bool) (Result, error) {

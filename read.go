@@ -116,7 +116,7 @@ func (c *Conn) readFailed(err error) (CloseCode, string) {
 // close timeout ends: closing a socket with unread input resets it, and
 // the peer would lose our close frame.
 func (c *Conn) linger(code CloseCode) {
-	if code == CloseProtocol || code == ClosePolicy {
+	if code == CloseProtocol {
 		// The stream cannot be parsed any more, or is in the middle of a message.
 		_, _ = io.Copy(io.Discard, c.sock.Conn)
 		return

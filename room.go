@@ -26,7 +26,7 @@ func (r *Room) Name() string { return r.name }
 // stored and queued for every member on this node. If ctx ends earlier, the
 // outcome is unknown: repeat it with the same WithID.
 func (r *Room) Send(ctx context.Context, v any, opts ...SendOption) (Result, error) {
-	content, err := r.hub.marshal(v)
+	content, key, err := r.hub.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
@@ -36,7 +36,7 @@ func (r *Room) Send(ctx context.Context, v any, opts ...SendOption) (Result, err
 	}
 	defer t.release()
 	data := appendRoomMessage(nil, r.name, "", "", content, nowMillis())
-	return t.publish(ctx, t.publication(data, sendKey(opts)))
+	return t.publish(ctx, t.publication(data, key))
 }
 
 // Join makes a connection a member, as if its client had asked for it but

@@ -62,7 +62,7 @@ func TestPlainClient(t *testing.T) {
 
 func TestBroadcastGoesToTheOthers(t *testing.T) {
 	_, url := start(t)
-	kim, lee := wstest.Dial(t, url), wstest.Dial(t, url)
+	kim, lee := wstest.Dial(t, url), wstest.Dial(t, url).Settle()
 	kim.Send(message{"type": "broadcast", "id": "1", "message": "all hands"})
 	assert.Equal(t, "ack", kim.Read()["type"], "the sender gets no copy")
 	got := lee.Next("broadcast")
@@ -72,8 +72,8 @@ func TestBroadcastGoesToTheOthers(t *testing.T) {
 
 func TestPrivateMessages(t *testing.T) {
 	_, url := start(t)
-	kim := wstest.Dial(t, url, wstest.V1(token("kim")))
-	phone := wstest.Dial(t, url, wstest.V1(token("kim")))
+	kim := wstest.Dial(t, url, wstest.V1(token("kim"))).Settle()
+	phone := wstest.Dial(t, url, wstest.V1(token("kim"))).Settle()
 	plain := wstest.Dial(t, url)
 	assert.Equal(t, kim.Hello["userId"], phone.Hello["userId"], "the same secret is the same user")
 	assert.Equal(t, "kim", kim.Hello["username"])

@@ -82,13 +82,10 @@ func (b *browser) login(name string) int {
 }
 
 // connect opens a realtime connection with the cookies of the browser. When it
-// returns, the connection is known to its session: messages are read after that.
+// returns, the connection is known to its session.
 func (b *browser) connect() *wstest.Client {
 	b.t.Helper()
-	c := wstest.Dial(b.t, b.base+"/realtime", wstest.V1(""), wstest.Over(b.http))
-	c.Send(message{"type": "ping", "id": "connected"})
-	c.Next("pong")
-	return c
+	return wstest.Dial(b.t, b.base+"/realtime", wstest.V1(""), wstest.Over(b.http)).Settle()
 }
 
 // The story: an order is shipped, and both windows of the customer hear of it.

@@ -133,6 +133,16 @@ func (c *Client) Next(kind string) Message {
 	}
 }
 
+// Settle returns when the server has begun to read from the connection. From
+// then on it gets all that is sent to everybody and to its user. What came
+// before is passed over.
+func (c *Client) Settle() *Client {
+	c.t.Helper()
+	c.Send(Message{"type": "ping", "id": "settle"})
+	c.Next("pong")
+	return c
+}
+
 // Ended reads until the connection ends and returns its close code.
 func (c *Client) Ended() int { return c.EndedWithin(patience) }
 
