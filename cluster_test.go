@@ -114,6 +114,7 @@ func TestClusterCarriesEveryFace(t *testing.T) {
 
 		kim.join("tea", "kim")
 		kim.expect("system")
+		synctest.Wait() // until the other node knows
 		lee.join("tea", "lee")
 		require.Equal(t, "lee joined", lee.expect("system").str("content"))
 		require.Equal(t, "lee joined", kim.expect("system").str("content"))

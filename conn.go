@@ -2,7 +2,6 @@ package parley
 
 import (
 	"context"
-	"errors"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -66,12 +65,16 @@ type Conn struct {
 	messages *rate.Limiter
 	refusals *rate.Limiter
 	controls *rate.Limiter
+	// What may be read without a token, because it piled up while application
+	// code kept us from reading.
+	backlogMessages, backlogControls float64
 
-	busy     atomic.Bool // application code runs in the reading goroutine
-	ended    atomic.Bool
-	code     atomic.Int32 // CloseCode, set once
-	lastSeen uint32       // outbox.writes at the last heartbeat; used by the heartbeat only
-	stuck    bool         // likewise: a write was under way at it
+	busy      atomic.Bool  // application code runs in the reading goroutine
+	pongsOwed atomic.Int32 // pings sent and not answered
+	ended     atomic.Bool
+	code      atomic.Int32 // CloseCode, set once
+	lastSeen  uint32       // outbox.writes at the last heartbeat; used by the heartbeat only
+	stuck     bool         // likewise: a write was under way at it
 
 	mu    sync.Mutex // guards the fields below; before roster.mu and roomState.mu
 	rooms []*membership
@@ -194,113 +197,15 @@ func (c *Conn) serve() {
 	code, reason := CloseInternal, "internal error"
 	func() {
 		defer c.recovered("connection")
-		if c.start() {
+		started := false
+		c.working(func() { started = c.start() })
+		if started {
 			code, reason = c.readAll()
 		}
 	}()
 	c.end(code, reason)
 	c.linger(code)
 	_ = c.ws.CloseNow()
-}
-
-// start greets the client and makes the connection a member of its topics. It
-// reports whether there is anything to read.
-func (c *Conn) start() bool {
-	if c.push(c.greeting()) != nil || !c.enterAll() {
-		return false
-	}
-	c.hub.all.attach(c.ctx)
-	if c.identity.ID != "" && !c.openInbox() {
-		return false
-	}
-	return c.connected()
-}
-
-// enterAll makes the connection a member of the broadcast topic.
-func (c *Conn) enterAll() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.gone {
-		return false
-	}
-	c.inAll.conn = c
-	c.hub.all.roster.add(&c.inAll)
-	c.connect = connectRunning
-	return true
-}
-
-// connected runs the Connect hook.
-func (c *Conn) connected() bool {
-	var err error
-	if hook := c.hub.opts.Hooks.Connect; hook != nil {
-		c.guard("Connect hook", func() { err = hook(c.ctx, c) })
-	}
-	if err != nil {
-		reason := "refused"
-		if e, ok := errors.AsType[*Error](err); ok {
-			reason = e.Message
-		}
-		c.end(CloseRefused, reason)
-	}
-	c.mu.Lock()
-	c.connect = connectDone
-	owed := c.farewells
-	c.mu.Unlock()
-	if owed {
-		c.disconnected()
-	}
-	return !c.ended.Load()
-}
-
-func (c *Conn) disconnected() {
-	if hook := c.hub.opts.Hooks.Disconnect; hook != nil {
-		c.guard("Disconnect hook", func() { hook(c, CloseCode(c.code.Load())) })
-	}
-}
-
-func (c *Conn) greeting() *frame {
-	h := c.hub
-	m := connectedMessage{
-		ClientID: c.id, UserID: c.userID,
-		MaxMessageSize: h.opts.MaxMessageSize, PingInterval: h.opts.PingInterval.Milliseconds(),
-	}
-	if c.identity.ID != "" {
-		m.Username = c.name
-	}
-	if page, err := h.all.read(c.ctx, Query{}); err == nil && h.all.keep.keeps() {
-		m.Epoch, m.Offset = page.Epoch, page.Top
-	}
-	return newFrame(appendConnected(newBuffer(192), m))
-}
-
-// openInbox subscribes an identified user's connection to the user's topic.
-func (c *Conn) openInbox() bool {
-	t := c.hub.acquire(userPrefix + c.userID)
-	m := &membership{topic: t}
-	m.conn, m.replaying = c, true
-	c.mu.Lock()
-	if c.gone {
-		c.mu.Unlock()
-		t.release()
-		return false
-	}
-	c.inbox = m
-	t.roster.add(&m.sub)
-	c.mu.Unlock()
-	t.attach(c.ctx)
-	if !c.v1 {
-		m.endReplay(m.startReplay(), nil, "", 0)
-		return true
-	}
-	_, err := t.subscribe(c.ctx, &m.sub, nil, func(r replay) []*frame {
-		return []*frame{historyFrame("inbox", "", r)}
-	})
-	if err != nil {
-		// Live messages still come; the client learns that older ones are missing.
-		return c.push(newFrame(appendError(newBuffer(128), "", CodeUnavailable,
-			"the inbox could not be read: reconnect later for older notifications"))) == nil
-	}
-	return true
 }
 
 // cleanup leaves all topics and tells the application. It runs beside the
@@ -343,6 +248,24 @@ func (c *Conn) part() {
 	if c.parts.Add(-1) == 0 {
 		c.hub.release(c)
 	}
+}
+
+// working runs f, which may take long, in the reading goroutine. Meanwhile
+// nothing is read, so that the heartbeat must not take the silence for death; nor right
+// after it, when the pongs that wait have not been read yet. And what waits was sent at
+// the client's own pace: it is not to be taken for a flood.
+func (c *Conn) working(f func()) {
+	c.busy.Store(true)
+	start := time.Now()
+	defer func() {
+		if took := time.Since(start); took > time.Second {
+			c.backlogMessages += took.Seconds() * max(c.hub.opts.RateLimit, 0)
+			c.backlogControls += took.Seconds() * controlRate
+		}
+		c.sock.alive.Store(true)
+		c.busy.Store(false)
+	}()
+	f()
 }
 
 // guard runs application code. A panic in it closes this connection only.

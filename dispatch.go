@@ -37,12 +37,6 @@ var actions = map[string]action{
 // handle carries out one message and answers it. It reports whether the
 // connection may go on.
 func (c *Conn) handle(p []byte) bool {
-	c.busy.Store(true)
-	defer func() {
-		// Whoever was busy for long has not read the pongs that wait.
-		c.sock.alive.Store(true)
-		c.busy.Store(false)
-	}()
 	allowed, abuse := c.allow()
 	if abuse {
 		return false
@@ -78,6 +72,10 @@ func (c *Conn) handle(p []byte) bool {
 func (c *Conn) allow() (allowed, abuse bool) {
 	o := &c.hub.opts
 	if o.RateLimit < 0 {
+		return true, false
+	}
+	if c.backlogMessages >= 1 {
+		c.backlogMessages--
 		return true, false
 	}
 	if c.messages == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
+	"strings"
 	"sync"
 )
 
@@ -72,12 +73,10 @@ func controlFrame(op byte, payload []byte) *frame {
 	return &frame{wire: buf[maxFrameHead-head:], head: head}
 }
 
-// closeFrame returns a close frame. The reason is cut to the 123 bytes that
-// fit beside the code.
+// closeFrame returns a close frame. Of the reason, which must be UTF-8, it takes
+// the 123 bytes that fit beside the code.
 func closeFrame(code CloseCode, reason string) *frame {
-	if len(reason) > 123 {
-		reason = string(bytes.ToValidUTF8([]byte(reason[:123]), nil))
-	}
+	reason = strings.ToValidUTF8(reason[:min(len(reason), 123)], "")
 	payload := binary.BigEndian.AppendUint16(make([]byte, 0, 125), uint16(code))
 	return controlFrame(opClose, append(payload, reason...))
 }

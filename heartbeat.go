@@ -51,16 +51,18 @@ func (h *Hub) beat(s *shard, now time.Time, late bool) {
 		writes, writing := c.out.progress()
 		stalled := writing && c.stuck && writes == c.lastSeen
 		c.lastSeen, c.stuck = writes, writing
+		busy := c.busy.Load() // before alive, which is set first when the work is done
 		switch alive := c.sock.alive.Swap(false); {
 		case c.expired(now):
 			c.end(CloseExpired, "credentials expired: reconnect with new ones")
 		case late:
 		case stalled:
 			c.end(CloseSlow, reasonSlow)
-		case !alive && !c.busy.Load():
+		case !alive && !busy:
 			c.end(CloseNoHeartbeat, "no sign of life")
 			continue
 		}
+		c.pongsOwed.Add(1)
 		if c.out.put(c, pingFrame, false) == pushFull {
 			c.end(CloseSlow, reasonSlow)
 		}

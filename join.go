@@ -46,6 +46,9 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 		return frames
 	})
 	if !fresh {
+		if err != nil {
+			m.endReplay(r.generation, nil, nil) // a member as before
+		}
 		return r, err
 	}
 	if err != nil {

@@ -119,7 +119,8 @@ type RoomConfig struct {
 // connection it served with code 1011, and nothing else.
 type Hooks struct {
 	// Connect runs after the connection is registered and its "connected"
-	// message is queued: what it sends comes after that. An error closes the
+	// message is queued: what it sends comes after that. Messages of the
+	// client wait until it returns, those of others do not. An error closes the
 	// connection with code 4100 and, for an *Error, with its text as reason.
 	Connect func(ctx context.Context, c *Conn) error
 	// Disconnect runs once for each connection whose Connect was called,

@@ -44,17 +44,21 @@ func (c *Conn) readAll() (CloseCode, string) {
 			return c.tooLarge(r)
 		case err != nil:
 			return c.readFailed(err)
+		case c.ended.Load():
+			// What a client sends after its end is not carried out.
+			return CloseNormal, ""
 		case typ == websocket.MessageBinary:
 			return CloseBinary, "binary message: send JSON as text"
 		case !utf8.Valid(p):
 			return CloseInvalidUTF8, "text is not UTF-8"
 		}
 		c.hub.stats.received(len(p))
-		ok := c.handle(p)
+		ok := true
+		c.working(func() { ok = c.handle(p) })
 		if len(*buf) <= 16<<10 {
 			readBuffers.Put(buf)
 		}
-		if !ok || c.ended.Load() {
+		if !ok {
 			return CloseRateLimit, "too many messages: slow down"
 		}
 	}
@@ -116,7 +120,7 @@ func (c *Conn) readFailed(err error) (CloseCode, string) {
 // close timeout ends: closing a socket with unread input resets it, and
 // the peer would lose our close frame.
 func (c *Conn) linger(code CloseCode) {
-	if code == CloseProtocol {
+	if code == CloseProtocol || code == ClosePolicy {
 		// The stream cannot be parsed any more, or is in the middle of a message.
 		_, _ = io.Copy(io.Discard, c.sock.Conn)
 		return
@@ -134,6 +138,10 @@ func (c *Conn) linger(code CloseCode) {
 
 // controlReceived limits pings: a flood of them costs an answer each (S21).
 func (c *Conn) controlReceived(context.Context, []byte) bool {
+	if c.backlogControls >= 1 {
+		c.backlogControls--
+		return true
+	}
 	if c.controls == nil {
 		c.controls = rate.NewLimiter(controlRate, controlBurst)
 	}
@@ -144,4 +152,12 @@ func (c *Conn) controlReceived(context.Context, []byte) bool {
 	return false
 }
 
-func (c *Conn) pongReceived(ctx context.Context, p []byte) { c.controlReceived(ctx, p) }
+// pongReceived limits pongs that nobody asked for. The others are free: after
+// a handler that took long they come all at once.
+func (c *Conn) pongReceived(ctx context.Context, p []byte) {
+	if c.pongsOwed.Add(-1) >= 0 {
+		return
+	}
+	c.pongsOwed.Store(0)
+	c.controlReceived(ctx, p)
+}

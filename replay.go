@@ -20,8 +20,9 @@ type position struct {
 
 // replay is what a member gets of the log before the live messages.
 type replay struct {
-	page      Page
-	recovered *bool // nil unless the client gave a position
+	page       Page
+	recovered  *bool // nil unless the client gave a position
+	generation uint32
 }
 
 func pageLimit(limit int) int {
@@ -84,12 +85,13 @@ func (t *topic) complete(page Page, pos position) bool {
 }
 
 // newestFitting returns the newest of entries that together take at most half
-// of a connection's queue: the history must not be what overflows it.
+// of a connection's queue: the history must not be what overflows it. The very newest
+// fits in any case.
 func (t *topic) newestFitting(entries []Entry) []Entry {
 	room := t.hub.opts.QueueSize / 2
 	for i := len(entries) - 1; i >= 0; i-- {
 		room -= len(entries[i].Data) + 64
-		if room < 0 {
+		if room < 0 && i < len(entries)-1 {
 			return entries[i+1:]
 		}
 	}
@@ -98,7 +100,8 @@ func (t *topic) newestFitting(entries []Entry) []Entry {
 
 // subscribe makes m a live member of the topic, with the log up to now before
 // what comes live: nothing is lost, doubled or reordered between the two.
-// build makes the frames that come first.
+// build makes the frames that come first. After an error it is for the caller
+// to remove m, or to go on without the log by endReplay.
 func (t *topic) subscribe(ctx context.Context, m *sub, pos *position, build func(replay) []*frame) (replay, error) {
 	generation := m.startReplay()
 	var r replay
@@ -106,12 +109,11 @@ func (t *topic) subscribe(ctx context.Context, m *sub, pos *position, build func
 	if err == nil {
 		r, err = t.catchUp(ctx, pos)
 	}
-	if err != nil {
-		m.endReplay(generation, nil, "", 0)
-		return r, err
+	r.generation = generation
+	if err == nil {
+		m.endReplay(generation, build(r), &r.page)
 	}
-	m.endReplay(generation, build(r), r.page.Epoch, r.page.Top)
-	return r, nil
+	return r, err
 }
 
 func historyFrame(typ, room string, r replay) *frame {

@@ -174,8 +174,8 @@ func (m *sub) startReplay() uint32 {
 
 // endReplay enqueues the history, then the held frames that it did not
 // contain, and goes live; all in one step under the lock of the shard.
-// first may be nil if the history could not be read.
-func (m *sub) endReplay(replay uint32, first []*frame, epoch string, top int64) {
+// log is where the history ends; nil if there is none.
+func (m *sub) endReplay(replay uint32, first []*frame, log *Page) {
 	m.shard.mu.Lock()
 	defer m.shard.mu.Unlock()
 	if m.gone || m.replay != replay {
@@ -183,7 +183,9 @@ func (m *sub) endReplay(replay uint32, first []*frame, epoch string, top int64) 
 	}
 	held := m.held
 	m.replaying, m.held, m.heldSize = false, nil, 0
-	m.seam, m.epoch, m.from = epoch != "", epoch, top
+	if log != nil {
+		m.seam, m.epoch, m.from = log.Epoch != "", log.Epoch, log.Top
+	}
 	if m.conn.out.put(m.conn, append(first, m.afterHistory(held)...), false) == pushFull {
 		m.conn.end(CloseSlow, reasonSlow)
 	}

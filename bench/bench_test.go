@@ -52,7 +52,7 @@ func TestFanoutSmoke(t *testing.T) {
 		t.Run(fmt.Sprintf("%s room=%v senders=%d window=%d", test.kind, test.room, test.senders, test.window), func(t *testing.T) {
 			spec := smallSpec("fanout")
 			spec.addresses = startTest(t, test.kind)
-			spec.Room, spec.Senders, spec.Window = test.room, test.senders, test.window
+			spec.Room, spec.Senders, spec.Window, spec.Spin = test.room, test.senders, test.window, test.room
 			m, err := runScenario(spec)
 			if err != nil {
 				t.Fatal(err)

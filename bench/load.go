@@ -21,6 +21,7 @@ type loadSpec struct {
 	Size     int           // of the content, in bytes of JSON
 	Parallel int           // handshakes or joins on their way at once
 	Limit    int           // messages per phase
+	Spin     bool          // the load has a core of its own and need not sleep
 	Time     time.Duration // of the measured phase
 	Stuck    time.Duration // how long no delivery at all means that there will be none
 	Stall    time.Duration // how long a server has to close a connection that stalls
@@ -42,6 +43,7 @@ const (
 	latencyP50        metric = "p50 ms"
 	latencyP99        metric = "p99 ms"
 	allocsPerDelivery metric = "allocs/delivery"
+	serverBusy        metric = "server busy %" // of one core
 	loadBusy          metric = "load busy %"
 	othersBusy        metric = "others busy %" // of one core, by processes that are none of the bench's
 	connectRate       metric = "connects/s"
@@ -129,7 +131,8 @@ func loadFanout(spec loadSpec, f *fleet, ctl *control, m *measured) error {
 	n := float64(p.deliveries)
 	if after.CPU > 0 {
 		m.Values[cpuPerDelivery] = float64(after.CPU-before.CPU) / float64(time.Microsecond) / n
-		m.Values[loadBusy] = 100 * ownCPU.Seconds() / took.Seconds()
+		m.Values[serverBusy] = 100 * (after.CPU - before.CPU).Seconds() / took.Seconds()
+		m.Values[loadBusy] = 100 * (ownCPU - p.idle).Seconds() / took.Seconds()
 		others := machine - ownCPU - (after.CPU - before.CPU)
 		m.Values[othersBusy] = 100 * max(0, others.Seconds()) / took.Seconds()
 	}

@@ -55,7 +55,7 @@ func loadStalled(spec loadSpec, f *fleet, ctl *control, m *measured) error {
 	sent = p.window.next - sent
 	fate := fmt.Sprintf("not closed within %.0f s and %d messages", (f.now() - begin).Seconds(), sent)
 	if during.lostAt > 0 {
-		fate = fmt.Sprintf("closed after %.1f s", during.lostAt.Seconds())
+		fate = fmt.Sprintf("closed after %.1f s and %d messages", during.lostAt.Seconds(), sent)
 		if code, err := lastWords(f, staller); err != nil {
 			return err
 		} else if code != 0 {

@@ -15,12 +15,14 @@ type publisher struct {
 	senders int
 	ignored int // a client that does not count, -1 for none
 	stuck   time.Duration
+	spin    bool // ask for data without ever sleeping
 
 	latency    histogram
 	deliveries int
 	frame      []byte
 	seqAt      int
-	expected   []uint64 // the next number for each client from each sender
+	idle       time.Duration // spent on asking for data when there was none
+	expected   []uint64      // the next number for each client from each sender
 	last       time.Duration
 }
 
@@ -37,7 +39,8 @@ func newPublisher(f *fleet, spec loadSpec, ignored int) *publisher {
 		receivers--
 	}
 	p := &publisher{
-		fleet: f, window: newWindow(max(spec.Window, 1), receivers), senders: spec.Senders, ignored: ignored, stuck: spec.Stuck,
+		fleet: f, window: newWindow(max(spec.Window, 1), receivers), senders: spec.Senders, ignored: ignored,
+		stuck: spec.Stuck, spin: spec.Spin,
 	}
 	p.frame, p.seqAt = template(spec.Room, spec.Size)
 	p.expected = make([]uint64, len(f.clients)*spec.Senders)
@@ -78,7 +81,7 @@ func (p *publisher) run(d time.Duration, limit int) (time.Duration, error) {
 // runWhile is run for as long as more says; it is asked before each message.
 func (p *publisher) runWhile(limit int, more func(elapsed time.Duration) bool) (time.Duration, error) {
 	p.latency.reset()
-	p.deliveries = 0
+	p.deliveries, p.idle = 0, 0
 	begin := p.fleet.now()
 	p.last = begin
 	for sent := 0; ; {
@@ -91,13 +94,25 @@ func (p *publisher) runWhile(limit int, more func(elapsed time.Duration) bool) (
 		if p.window.empty() {
 			return p.fleet.now() - begin, nil
 		}
-		if err := p.fleet.poll(100 * time.Millisecond); err != nil {
+		if err := p.poll(); err != nil {
 			return 0, err
 		}
 		if p.fleet.now()-p.last > p.stuck {
 			return 0, fmt.Errorf("%w for %v, %d clients gone", errStuck, p.stuck, p.fleet.gone)
 		}
 	}
+}
+
+func (p *publisher) poll() error {
+	if !p.spin {
+		return p.fleet.poll(100 * time.Millisecond)
+	}
+	begin := p.fleet.now()
+	err := p.fleet.poll(0)
+	if p.fleet.lastData < begin {
+		p.idle += p.fleet.now() - begin
+	}
+	return err
 }
 
 func (p *publisher) send() error {

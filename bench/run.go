@@ -101,7 +101,7 @@ func (b *runner) measure(ctx context.Context, k kind, s scenario, round int) (me
 		return measured{}, fmt.Errorf("starting the server: %w", err)
 	}
 	defer server.stop()
-	s.spec.addresses = server.addresses
+	s.spec.addresses, s.spec.Spin = server.addresses, b.loadCore >= 0
 	if b.profiles == "" {
 		return b.runLoad(ctx, s.spec)
 	}

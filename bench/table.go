@@ -24,6 +24,7 @@ var columns = []column{
 	{"p99 ms", latencyP99, 2},
 	{"p99 ratio", p99Ratio, 2},
 	{"allocs/delivery", allocsPerDelivery, 4},
+	{"server busy %", serverBusy, 0},
 	{"load busy %", loadBusy, 0},
 	{"connects/s", connectRate, 0},
 	{"KB/conn", rssPerConn, 1},

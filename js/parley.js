@@ -314,7 +314,7 @@ class Client extends Emitter {
   async #open() {
     const attempt = this.#reset();
     this.#later(CONNECT_MS, () => this.#lost(1006, "no connection in time"));
-    if (this.state !== "connecting") this.#set("connecting");
+    this.#set("connecting");
     await null; // the caller of connect() listens from now on
     if (attempt !== this.#attempt) return;
     let { token, WebSocket } = this.#options;

@@ -542,6 +542,19 @@ describe("close()", () => {
     assert.equal(calls, 2);
   });
 
+  test("right after connect() or on connecting: the token is not asked for", async () => {
+    let calls = 0;
+    const options = { WebSocket: FakeSocket, token: () => void calls++ };
+    connect("ws://a.test", options).close();
+    await settled();
+    assert.equal(calls, 0);
+    const t = await start({ token: options.token });
+    t.client.on("state", ({ state }) => state === "connecting" && t.client.close());
+    t.socket().drop();
+    await tick(60_000);
+    assert.equal(calls, 1);
+  });
+
   test("asks for a normal end", async () => {
     const t = await online();
     t.client.close();

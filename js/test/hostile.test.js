@@ -144,6 +144,21 @@ describe("hostile messages", () => {
     t.client.close();
   });
 
+  test("entries of a type that does not belong there are left out", async () => {
+    const t = await online();
+    const room = t.client.join("r");
+    const events = record(room, ROOM_EVENTS);
+    const note = { type: "notification", data: 1, epoch: "e", offset: 2 };
+    t.socket().say({ ...history([1]), offset: 2, messages: [message(1), note] });
+    t.socket().say({ type: "inbox", epoch: "e", offset: 2, messages: [message(1), note] });
+    assert.deepEqual(events[0][1].messages, [message(1)]);
+    assert.deepEqual(t.events.at(-1)[1].messages, [note]);
+    const page = room.history();
+    t.socket().say({ ...history([]), id: t.socket().last("history").id, more: false, messages: [note, message(1)] });
+    assert.deepEqual((await page).messages, [message(1)]);
+    t.client.close();
+  });
+
   test("rooms and users may have any name (S32)", async () => {
     for (const name of NAMES) {
       const t = await online();

@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { transformSync } from "esbuild";
 
 /** Bytes of the minified client after gzip: growing past this is a decision, not an accident. */
-export const BUDGET = 4750;
+export const BUDGET = 4700;
 
 export function sizes() {
   const raw = readFileSync(new URL("../parley.js", import.meta.url));
