@@ -148,6 +148,7 @@ func TestClusterFillsHoles(t *testing.T) {
 		kim := b.plain()
 		kim.join("tea", "kim")
 		kim.expect("system")
+		synctest.Wait() // until the other node knows
 		say(t, a, 1)
 		expectOffsets(t, kim, 1, 1)
 		broker.set(func([]byte) [][]byte { return nil })
@@ -172,6 +173,7 @@ func TestClusterDoublesAndReorders(t *testing.T) {
 		kim := b.plain()
 		kim.join("tea", "kim")
 		kim.expect("system")
+		synctest.Wait() // until the other node knows
 		var late [][]byte
 		broker.set(func(p []byte) [][]byte {
 			late = append(late, p)
@@ -197,6 +199,7 @@ func TestClusterNewEpoch(t *testing.T) {
 		kim := b.plain()
 		kim.join("tea", "kim")
 		kim.expect("system")
+		synctest.Wait() // until the other node knows
 		say(t, a, 1)
 		expectOffsets(t, kim, 1, 1)
 		var old []byte
@@ -227,6 +230,7 @@ func TestClusterHoleBeyondRetention(t *testing.T) {
 		kim := b.plain()
 		kim.join("tea", "kim")
 		kim.expect("system")
+		synctest.Wait() // until the other node knows
 		say(t, a, 1)
 		expectOffsets(t, kim, 1, 1)
 		broker.set(func([]byte) [][]byte { return nil })
@@ -250,6 +254,7 @@ func TestClusterGarbage(t *testing.T) {
 		kim := b.plain()
 		kim.join("tea", "kim")
 		kim.expect("system")
+		synctest.Wait() // until the other node knows
 		for _, garbage := range []string{
 			"", "\x00\xff", "null", "[]", `{"v":99,"messages":[{"data":{}}]}`,
 			`{"v":1,"node":"x","messages":[{"data":5}]}`,
@@ -273,6 +278,7 @@ func TestClusterBrokerDown(t *testing.T) {
 		kim, lee := a.plain(), b.plain()
 		kim.join("tea", "kim")
 		kim.expect("system")
+		synctest.Wait() // until the other node knows
 		lee.join("tea", "lee")
 		lee.expect("system")
 		say(t, a, 1)

@@ -174,21 +174,30 @@ func (c *Conn) push(f *frame) error {
 // end starts the end of the connection, once. It never blocks and takes no lock but
 // that of the outbox, so that a fan-out can call it: the cleanup has a goroutine of its own.
 func (c *Conn) end(code CloseCode, reason string) {
+	if c.finish(code, closeFrame(code, reason)) {
+		c.hub.stats.closed(code)
+	}
+}
+
+// finish is end with a close frame, or without one if the peer has sent its
+// own, which the library echoes, or is gone.
+func (c *Conn) finish(code CloseCode, farewell *frame) bool {
 	if !c.ended.CompareAndSwap(false, true) {
-		return
+		return false
 	}
 	c.code.Store(int32(code))
-	c.out.finish(closeFrame(code, reason), code == CloseSlow)
+	slow := code == CloseSlow && farewell != nil
+	c.out.finish(farewell, slow)
 	timeout := c.hub.opts.CloseTimeout
-	if code == CloseSlow {
+	if slow {
 		// Its queue is gone, so it costs little to wait until it has read
 		// enough for the close frame to reach it.
 		timeout *= slowPatience
 	}
 	c.sock.startEnding(timeout)
-	c.hub.stats.closed(code)
 	c.cancel()
 	go c.cleanup() // ends when hooks and Store calls have returned
+	return true
 }
 
 // serve runs the connection in the goroutine that reads from it.
@@ -227,7 +236,7 @@ func (c *Conn) cleanup() {
 	}
 	grace := h.opts.LeaveGrace
 	code := CloseCode(c.code.Load())
-	if !c.v1 || h.closing.Load() || code >= CloseRefused {
+	if !c.v1 || h.closing.Load() || code == CloseNormal || code >= CloseRefused {
 		grace = 0
 	}
 	for _, m := range rooms {

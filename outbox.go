@@ -140,8 +140,8 @@ func (o *outbox) startLocked() {
 	}
 }
 
-// finish queues a close frame as the last one. With discard, it takes the
-// place of everything not yet being written.
+// finish queues a close frame, unless it is nil, as the last one. With
+// discard, it takes the place of everything not yet being written.
 func (o *outbox) finish(f *frame, discard bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -156,9 +156,11 @@ func (o *outbox) finish(f *frame, discard bool) {
 		clear(o.queue)
 		o.queue = o.queue[:0]
 	}
-	o.queue = append(o.queue, f)
-	o.size += len(f.wire)
-	o.startLocked()
+	if f != nil {
+		o.queue = append(o.queue, f)
+		o.size += len(f.wire)
+		o.startLocked()
+	}
 }
 
 // wait blocks until everything queued is written or the socket failed; the

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"unicode/utf8"
 
@@ -77,7 +78,7 @@ func (c *Conn) readMessage(r io.Reader, buf *[]byte) ([]byte, error) {
 		if n > limit {
 			return nil, errMessageTooBig
 		}
-		if err == io.EOF {
+		if err == io.EOF && c.sock.err == nil { // else it is not that of the message
 			return (*buf)[:n], nil
 		}
 		if err != nil {
@@ -99,16 +100,19 @@ func (c *Conn) tooLarge(rest io.Reader) (CloseCode, string) {
 // readFailed finds the close code for a read error. If the library has sent a
 // close frame already, ours is not sent.
 func (c *Conn) readFailed(err error) (CloseCode, string) {
-	if code := websocket.CloseStatus(err); code != -1 {
-		if code == websocket.StatusNoStatusRcvd {
-			code = websocket.StatusNormalClosure
-		}
-		return CloseCode(code), ""
-	}
+	code := CloseCode(websocket.CloseStatus(err))
 	switch {
-	case c.sock.timedOut:
+	case code == CloseCode(websocket.StatusNoStatusRcvd):
+		c.finish(CloseNormal, nil)
+		return CloseNormal, ""
+	case code != -1:
+		c.finish(code, nil)
+		return code, ""
+	case errors.Is(c.sock.err, os.ErrDeadlineExceeded):
 		return ClosePolicy, "message not complete in time"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), isNetworkError(err):
+	case c.sock.err != nil, isNetworkError(err):
+		// A close frame would have to have a code, and there is none for this.
+		c.finish(CloseAbnormal, nil)
 		return CloseAbnormal, ""
 	default:
 		c.hub.stats.protocolErrors.Add(1)

@@ -1,10 +1,8 @@
 package parley
 
 import (
-	"errors"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +25,9 @@ type socket struct {
 	// deadline is armed when a message did not come in one piece, so that the
 	// usual one costs no timer.
 	assembling, armed bool
-	timedOut          bool // a deadline ended a Read; used by the reading goroutine only
+	// err ended the reading; used by the reading goroutine only. The library
+	// and its decompressor may make another error of it, or the end of a message.
+	err error
 
 	mu     sync.Mutex // guards the deadlines of the connection and ending
 	ending bool
@@ -45,14 +45,14 @@ func (s *socket) Read(p []byte) (int, error) {
 		s.setReadDeadline(deadlineIn(s.assemblyTimeout))
 	}
 	n, err := s.Conn.Read(p)
-	if n > 0 && !s.alive.Load() {
-		s.alive.Store(true)
+	if n > 0 {
+		if !s.alive.Load() {
+			s.alive.Store(true)
+		}
+		return n, nil // an error comes again with the next Read
 	}
-	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
-		// Remembered, because a decompressor on the way up may make another error of it.
-		s.timedOut = true
-	}
-	return n, err
+	s.err = err
+	return 0, err
 }
 
 // Write queues one control frame of the WebSocket library.

@@ -77,7 +77,7 @@ func run(args []string) error {
 // quickFlags make everything happen once, in less than ten seconds.
 var quickFlags = map[string]string{
 	"conns": "50", "idle": "200", "big-conns": "300", "rounds": "1", "time": "100ms", "limit": "3000",
-	"stuck": "1s", "stall": "5s", "retries": "0",
+	"stuck": "1s", "stall": "1s", "retries": "0",
 }
 
 func parseFlags(args []string) (config, error) {

@@ -34,7 +34,11 @@ func writeHeader(out io.Writer, c config, args, pinning string) {
 	fmt.Fprintf(out, "%s, %d cores, %s memory, %s, %s %s/%s\n", time.Now().UTC().Format("2006-01-02 15:04 MST"),
 		runtime.NumCPU(), memory(), kernel(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	fmt.Fprintf(out, "`%s`\n", strings.TrimSpace("go run ./bench "+args))
-	fmt.Fprintf(out, "%d connections, %d bytes of content, medians of %d rounds of %v, %s\n", c.conns, c.size, c.rounds, c.time, pinning)
+	what := fmt.Sprintf("%d connections, medians of %d rounds of %v", c.conns, c.rounds, c.time)
+	if c.big {
+		what = fmt.Sprintf("%d connections, one run", c.bigConns)
+	}
+	fmt.Fprintf(out, "%s, %d bytes of content, %s\n", what, c.size, pinning)
 	if c.quick {
 		fmt.Fprintln(out, "quick run: these numbers mean nothing")
 	}
