@@ -71,6 +71,7 @@ type Conn struct {
 
 	busy      atomic.Bool  // application code runs in the reading goroutine
 	pongsOwed atomic.Int32 // pings sent and not answered
+	greeted   atomic.Bool  // "connected" is queued
 	ended     atomic.Bool
 	code      atomic.Int32 // CloseCode, set once
 	lastSeen  uint32       // outbox.writes at the last heartbeat; used by the heartbeat only

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,7 +23,7 @@ var (
 
 // Hub is an http.Handler whose upgraded connections are managed clients. Its
 // methods may be called concurrently, from anywhere. Lock order:
-// Conn.mu, roomState.mu, topicTable.mu; Conn.mu, roster.mu, shard.mu, outbox.mu, topic.mu alone.
+// Conn.mu, roomState.mu, topicTable.mu or topic.mu; Conn.mu, roster.mu, shard.mu, outbox.mu.
 type Hub struct {
 	opts     Options
 	log      *slog.Logger
@@ -179,6 +180,12 @@ func (h *Hub) Conn(clientID string) *Conn {
 
 // User returns the connections of a user on this node.
 func (h *Hub) User(userID string) []*Conn {
+	// What is sent to a connection must not come before its "connected" (P1.4).
+	return slices.DeleteFunc(h.connsOf(userID), func(c *Conn) bool { return !c.greeted.Load() || c.ended.Load() })
+}
+
+// connsOf returns the connections of a user, also those which are not greeted yet.
+func (h *Hub) connsOf(userID string) []*Conn {
 	if c := h.Conn(userID); c != nil && c.userID == userID {
 		return []*Conn{c}
 	}
@@ -195,7 +202,7 @@ func (h *Hub) User(userID string) []*Conn {
 // queued for them any more when it returns. It does not keep the user from
 // connecting again: that is for the Authenticator.
 func (h *Hub) DisconnectUser(userID, reason string) int {
-	conns := h.User(userID)
+	conns := slices.DeleteFunc(h.connsOf(userID), func(c *Conn) bool { return c.ended.Load() })
 	for _, c := range conns {
 		c.end(CloseDisconnected, reason)
 	}

@@ -29,7 +29,7 @@ type membership struct {
 
 // join makes c a member of the room, or repeats the history if it is one.
 func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, error) {
-	m, fresh, arrived, err := c.enter(room, req.name)
+	m, fresh, err := c.enter(room, req.name)
 	if err != nil {
 		return replay{}, err
 	}
@@ -56,9 +56,7 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 		c.settle(m, false)
 		return r, err
 	}
-	if arrived {
-		t.system(m.name + " joined")
-	}
+	t.room.arrived(c.userID)
 	if hook := c.hub.opts.Hooks.Join; hook != nil {
 		c.guard("Join hook", func() { hook(c.ctx, c, c.hub.Room(room)) })
 	}
@@ -67,32 +65,35 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 }
 
 // enter finds or makes the membership and counts it in.
-func (c *Conn) enter(room, name string) (m *membership, fresh, arrived bool, err error) {
+func (c *Conn) enter(room, name string) (m *membership, fresh bool, err error) {
 	t := c.hub.acquire(roomPrefix + room)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone {
 		t.release()
-		return nil, false, false, ErrConnClosed
+		return nil, false, ErrConnClosed
 	}
 	if i := c.find(room); i >= 0 {
 		t.release()
 		m = c.rooms[i]
 		// It is the room joined last now.
 		c.rooms = append(slices.Delete(c.rooms, i, i+1), m)
-		return m, false, false, nil
+		return m, false, nil
 	}
 	if len(c.rooms) >= c.hub.opts.MaxRooms {
 		t.release()
-		return nil, false, false, NewError(CodeLimit,
+		return nil, false, NewError(CodeLimit,
 			fmt.Sprintf("in %d rooms already: leave one first", c.hub.opts.MaxRooms))
 	}
 	m = &membership{topic: t, room: room, joining: true}
 	m.conn, m.name, m.replaying = c, name, true
 	c.rooms = append(c.rooms, m)
-	c.name = name
+	if c.identity.ID == "" {
+		c.name = name
+	}
 	t.roster.add(&m.sub)
-	return m, true, t.room.enter(c.userID, name), nil
+	t.room.enter(c.userID, name)
+	return m, true, nil
 }
 
 // find returns the index of a joined room, or -1; c.mu is held.
@@ -140,33 +141,32 @@ func (c *Conn) drop(m *membership, grace time.Duration) bool {
 }
 
 // settle ends the join of m, and its membership if it was left meanwhile.
-func (c *Conn) settle(m *membership, announced bool) {
+func (c *Conn) settle(m *membership, joined bool) {
 	c.mu.Lock()
 	m.joining = false
 	doomed := m.doomed
 	c.mu.Unlock()
 	if doomed {
-		c.finishLeave(m, announced)
+		c.finishLeave(m, joined)
 	}
 }
 
 // finishLeave counts the connection out of the room and tells those who remain.
-func (c *Conn) finishLeave(m *membership, announced bool) {
+func (c *Conn) finishLeave(m *membership, joined bool) {
 	defer m.topic.release()
-	m.topic.room.exit(c.userID, m.grace, func(name string) {
-		if announced {
-			m.topic.system(name + " left")
-		}
-	})
-	if hook := c.hub.opts.Hooks.Leave; hook != nil && announced {
+	m.topic.room.exit(c.userID, m.grace)
+	if hook := c.hub.opts.Hooks.Leave; hook != nil && joined {
 		c.guard("Leave hook", func() { hook(c, c.hub.Room(m.room)) })
 	}
 }
 
-// system tells the members of a room, unless they are too many (P3.5).
-func (t *topic) system(text string) {
+// system queues a message for the members of a room, unless they are too many
+// (P3.5), and returns what sends it. Locks may be held for the first, not for the second.
+func (t *topic) system(text string) (send func()) {
 	if int(t.roster.count.Load()) > t.room.config.AnnounceLimit || t.hub.closing.Load() {
-		return
+		return func() {}
 	}
-	t.announce(appendSystem(nil, t.roomName(), text), false)
+	p := &publication{entry: Entry{Data: appendSystem(nil, t.roomName(), text)}}
+	lead := t.enqueue(p)
+	return func() { _, _ = t.await(t.hub.ctx, p, lead) }
 }

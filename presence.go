@@ -28,7 +28,7 @@ type roomState struct {
 	topic  *topic
 	config RoomConfig
 
-	mu    sync.Mutex // guards the fields below; only topicTable.mu is taken while it is held
+	mu    sync.Mutex // guards the fields below; topicTable.mu or topic.mu is taken while it is held
 	users map[string]*roomUser
 	// changed holds the users whose presence may differ from what was told
 	// last, with whether they were told present.
@@ -39,6 +39,7 @@ type roomState struct {
 type roomUser struct {
 	name  string
 	conns int
+	told  bool        // the room was told that the user joined
 	grace *time.Timer // runs while conns is 0
 }
 
@@ -51,15 +52,15 @@ func newRoomState(t *topic, cfg RoomConfig) *roomState {
 	return &roomState{topic: t, config: cfg, users: make(map[string]*roomUser), changed: make(map[string]toldMember)}
 }
 
-// enter counts a connection of a user in. It reports whether the user was not there before.
-func (s *roomState) enter(userID, name string) (arrived bool) {
+// enter counts a connection of a user in.
+func (s *roomState) enter(userID, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u := s.users[userID]
 	if u == nil {
 		s.markLocked(userID, toldMember{Member: Member{UserID: userID, Name: name}})
 		s.users[userID] = &roomUser{name: name, conns: 1}
-		return true
+		return
 	}
 	if u.grace != nil && u.grace.Stop() {
 		s.topic.release()
@@ -70,12 +71,24 @@ func (s *roomState) enter(userID, name string) (arrived bool) {
 		s.markLocked(userID, toldMember{Member: Member{UserID: userID, Name: u.name}, present: true})
 		u.name = name
 	}
-	return false
 }
 
-// exit counts a connection out. After the last one the user is gone: now, or
-// after grace, when gone is called.
-func (s *roomState) exit(userID string, grace time.Duration, gone func(name string)) {
+// arrived tells the room of a user whose join has succeeded, once until the user is gone.
+func (s *roomState) arrived(userID string) {
+	s.mu.Lock()
+	u := s.users[userID]
+	if u == nil || u.told {
+		s.mu.Unlock()
+		return
+	}
+	u.told = true
+	send := s.topic.system(u.name + " joined")
+	s.mu.Unlock()
+	send()
+}
+
+// exit counts a connection out. After the last one the user is gone: now, or after grace.
+func (s *roomState) exit(userID string, grace time.Duration) {
 	s.mu.Lock()
 	u := s.users[userID]
 	u.conns--
@@ -86,18 +99,18 @@ func (s *roomState) exit(userID string, grace time.Duration, gone func(name stri
 	if grace > 0 {
 		s.topic.retain()
 		var timer *time.Timer
-		timer = time.AfterFunc(grace, func() { s.expire(userID, &timer, gone) })
+		timer = time.AfterFunc(grace, func() { s.expire(userID, &timer) })
 		u.grace = timer
 		s.mu.Unlock()
 		return
 	}
-	s.removeLocked(userID, u)
+	send := s.removeLocked(userID, u)
 	s.mu.Unlock()
-	gone(u.name)
+	send()
 }
 
 // expire ends a grace, unless the user came back.
-func (s *roomState) expire(userID string, timer **time.Timer, gone func(name string)) {
+func (s *roomState) expire(userID string, timer **time.Timer) {
 	defer s.topic.release()
 	s.mu.Lock()
 	u := s.users[userID]
@@ -105,14 +118,20 @@ func (s *roomState) expire(userID string, timer **time.Timer, gone func(name str
 		s.mu.Unlock()
 		return
 	}
-	s.removeLocked(userID, u)
+	send := s.removeLocked(userID, u)
 	s.mu.Unlock()
-	gone(u.name)
+	send()
 }
 
-func (s *roomState) removeLocked(userID string, u *roomUser) {
+// removeLocked removes a user. The room is told by the returned function,
+// but in the order of the removals and arrivals: who is back has not left last.
+func (s *roomState) removeLocked(userID string, u *roomUser) (send func()) {
 	delete(s.users, userID)
 	s.markLocked(userID, toldMember{Member: Member{UserID: userID, Name: u.name}, present: true})
+	if !u.told {
+		return func() {}
+	}
+	return s.topic.system(u.name + " left")
 }
 
 // markLocked remembers what was told of a user before its first change, and has it told.

@@ -16,6 +16,7 @@ func (c *Conn) start() bool {
 		c.inbox.topic.attach(c.ctx)
 	}
 	c.greet()
+	c.greeted.Store(true)
 	if c.inbox != nil {
 		c.openInbox()
 	}

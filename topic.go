@@ -59,12 +59,21 @@ type publication struct {
 // publish queues p and returns when it was fanned out, refused, or ctx ended;
 // in the last case the outcome is unknown to the caller.
 func (t *topic) publish(ctx context.Context, p *publication) (Result, error) {
+	return t.await(ctx, p, t.enqueue(p))
+}
+
+// enqueue gives p its place in the order of the topic. Call await next.
+func (t *topic) enqueue(p *publication) (lead bool) {
 	p.done = make(chan struct{}, 1)
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.pending = append(t.pending, p)
-	lead := !t.running
+	lead = !t.running
 	t.running = true
-	t.mu.Unlock()
+	return lead
+}
+
+func (t *topic) await(ctx context.Context, p *publication, lead bool) (Result, error) {
 	if lead {
 		if !t.hub.fast && (p.store || t.hub.opts.Broker != nil) {
 			go t.run() // a Store or Broker may block for longer than ctx allows

@@ -80,6 +80,10 @@ var quickFlags = map[string]string{
 	"stuck": "1s", "stall": "1s", "retries": "0",
 }
 
+// checkFlags are more and shorter rounds: what slows a machine down comes and
+// goes within seconds, and a median of seven ratios stands three bad ones.
+var checkFlags = map[string]string{"rounds": "7", "time": "1s"}
+
 func parseFlags(args []string) (config, error) {
 	var c config
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -108,13 +112,18 @@ func parseFlags(args []string) (config, error) {
 	if err := set.Parse(args); err != nil {
 		return c, err
 	}
-	if c.quick {
-		var given []string
-		set.Visit(func(f *flag.Flag) { given = append(given, f.Name) })
-		for name, value := range quickFlags {
-			if !slices.Contains(given, name) {
-				set.Set(name, value)
-			}
+	var given []string
+	set.Visit(func(f *flag.Flag) { given = append(given, f.Name) })
+	presets := map[string]string{}
+	switch {
+	case c.quick:
+		presets = quickFlags
+	case c.check:
+		presets = checkFlags
+	}
+	for name, value := range presets {
+		if !slices.Contains(given, name) {
+			set.Set(name, value)
 		}
 	}
 	return c, c.validate(set, *names)

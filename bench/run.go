@@ -46,7 +46,7 @@ func compare(ctx context.Context, c config, args string, out io.Writer) error {
 		}
 		for _, s := range scenarios {
 			for _, k := range order {
-				if s.once && round > 0 || s.spec.Room && !k.rooms {
+				if s.rounds > 0 && round >= s.rounds || s.spec.Room && !k.rooms {
 					continue
 				}
 				fmt.Fprintf(os.Stderr, "round %d of %d: %s: %s\n", round+1, c.rounds, s.name, k.name)

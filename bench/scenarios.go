@@ -7,9 +7,9 @@ import (
 
 // scenario is one row of the table for each server.
 type scenario struct {
-	name string
-	spec loadSpec
-	once bool // not repeated in every round
+	name   string
+	spec   loadSpec
+	rounds int // how many at most, 0 for as many as asked for: some take long and hardly vary
 }
 
 const (
@@ -45,13 +45,13 @@ func (c *config) scenarios() []scenario {
 		all = append(all, scenario{name: idleScenario, spec: idle})
 		stalled := base
 		stalled.Scenario, stalled.Size = "stalled", c.stallTo
-		all = append(all, scenario{name: stalledScenario, spec: stalled})
+		all = append(all, scenario{name: stalledScenario, spec: stalled, rounds: 3})
 	}
 	if c.big || c.check || c.quick {
 		big := base
 		// The senders belong to the room too.
 		big.Scenario, big.Room, big.Senders, big.Conns = "big", true, 1, max(c.bigConns-1, 1)
-		all = append(all, scenario{name: bigScenario, spec: big, once: true})
+		all = append(all, scenario{name: bigScenario, spec: big, rounds: 1})
 	}
 	var wanted []scenario
 	for _, s := range all {
