@@ -143,7 +143,7 @@ func (c *Conn) onPresence(in *inbound) (answer, error) {
 	}
 	f, err := m.topic.room.snapshot(c.ctx, in.ID)
 	if err != nil {
-		return answer{}, fmt.Errorf("%w: %w", ErrStore, err)
+		return answer{}, err
 	}
 	return answer{done: true}, c.push(f)
 }

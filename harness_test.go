@@ -96,10 +96,16 @@ func serveHandler(t *testing.T, hub *Hub, handler http.Handler) *server {
 
 // serveLogging is serveHandler with a logger for what net/http has to say.
 func serveLogging(t *testing.T, hub *Hub, handler http.Handler, log *slog.Logger) *server {
-	s := &server{Hub: hub, t: t, listener: newMemoryListener()}
 	httpServer := &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelError)}
+	listener := newMemoryListener()
+	return serveOn(t, hub, httpServer, listener, listener)
+}
+
+// serveOn starts an HTTP server on outer, which accepts the connections of listener.
+func serveOn(t *testing.T, hub *Hub, httpServer *http.Server, listener *memoryListener, outer net.Listener) *server {
+	s := &server{Hub: hub, t: t, listener: listener}
 	var served sync.WaitGroup
-	served.Go(func() { _ = httpServer.Serve(s.listener) })
+	served.Go(func() { _ = httpServer.Serve(outer) })
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
@@ -124,7 +130,6 @@ type client struct {
 	ws   *websocket.Conn
 	id   string
 	raw  net.Conn
-	mu   sync.Mutex
 	in   chan message
 	done chan struct{} // closed when reading ended, after err is set
 	err  error

@@ -79,6 +79,23 @@ func TestIdleClientsGetPings(t *testing.T) {
 	})
 }
 
+// S15: the timeouts of the http.Server end with the upgrade; the hub has its own.
+func TestServerTimeoutsDoNotApply(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		hub, err := New(Options{Authenticator: headerAuth, Logger: quiet()})
+		require.NoError(t, err)
+		listener := newMemoryListener()
+		s := serveOn(t, hub, &http.Server{
+			Handler: hub, ReadTimeout: time.Second, ReadHeaderTimeout: time.Second,
+			WriteTimeout: time.Second, IdleTimeout: time.Second,
+		}, listener, listener)
+		c := s.plain()
+		time.Sleep(time.Hour)
+		c.send(`{"type":"ping"}`)
+		c.expect("pong")
+	})
+}
+
 // Pings of many connections do not come all at once.
 func TestPingsAreSpread(t *testing.T) {
 	if testing.Short() {
@@ -291,18 +308,8 @@ func TestHeartbeatAfterAStandstill(t *testing.T) {
 		freeze := new(freezer)
 		hub, err := New(Options{Authenticator: headerAuth, Logger: quiet(), Store: store, PingInterval: beatPhases * tick})
 		require.NoError(t, err)
-		s := &server{Hub: hub, t: t, listener: newMemoryListener()}
-		httpServer := &http.Server{Handler: hub}
-		served := make(chan struct{})
-		go func() {
-			defer close(served)
-			_ = httpServer.Serve(freezingListener{s.listener, freeze})
-		}()
-		t.Cleanup(func() {
-			require.NoError(t, hub.Shutdown(context.Background()))
-			require.NoError(t, httpServer.Close())
-			<-served
-		})
+		listener := newMemoryListener()
+		s := serveOn(t, hub, &http.Server{Handler: hub}, listener, freezingListener{listener, freeze})
 
 		c := s.raw()
 		c.text(`{"type":"join","room":"tea"}`) // a room is what presence is renewed for
@@ -311,7 +318,7 @@ func TestHeartbeatAfterAStandstill(t *testing.T) {
 		synctest.Wait()
 		time.Sleep(tick / 2)
 		freeze.set(true) // before the first ping
-		time.Sleep(store.until.Sub(time.Now()) + time.Second)
+		time.Sleep(time.Until(store.until) + time.Second)
 		require.NotNil(t, s.Conn(c.id), "judged right after the standstill")
 		freeze.set(false)
 		time.Sleep(10 * beatPhases * tick)

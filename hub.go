@@ -59,6 +59,10 @@ func New(opts Options) (*Hub, error) {
 	}
 	_, h.fast = opts.Store.(*MemoryStore)
 	h.fast = h.fast && opts.Broker == nil
+	h.opts.Store = guardedStore{opts.Store, &h.stats}
+	if opts.Broker != nil {
+		h.opts.Broker = guardedBroker{opts.Broker, &h.stats}
+	}
 	for _, origin := range opts.Origins {
 		h.origins = append(h.origins, normalOrigin(origin))
 	}

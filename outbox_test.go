@@ -280,11 +280,11 @@ func TestOutboxFinishWritesTheRestFirst(t *testing.T) {
 
 func TestOutboxWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		o, conn, _ := box(t, 1<<20)
+		o, _, _ := box(t, 1<<20)
 		o.wait() // nothing is queued
 		require.Equal(t, pushClosed, o.push(nil, []*frame{textFrame('0', 200)}))
 
-		o, conn, _ = box(t, 1<<20)
+		o, conn, _ := box(t, 1<<20)
 		begin(t, o, textFrame('0', 200))
 		require.Equal(t, pushOK, o.push(nil, []*frame{textFrame('1', 200)}))
 		var waiting sync.WaitGroup

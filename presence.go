@@ -3,6 +3,7 @@ package parley
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -262,7 +263,13 @@ func (s *roomState) members(ctx context.Context, limit int) ([]Member, int, erro
 	if h.opts.Broker != nil {
 		ctx, cancel := context.WithTimeout(ctx, h.opts.StoreTimeout)
 		defer cancel()
-		return h.opts.Store.Members(ctx, s.topic.name, limit)
+		all, count, err := h.opts.Store.Members(ctx, s.topic.name, limit)
+		if err != nil {
+			h.stats.storeErrors.Add(1)
+			h.log.Error("parley: store: members not read", "error", err)
+			return nil, 0, fmt.Errorf("%w: %w", ErrStore, err)
+		}
+		return all, count, nil
 	}
 	// The only node knows better than the Store, which lags by a tick.
 	s.mu.Lock()

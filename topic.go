@@ -215,15 +215,8 @@ func (t *topic) store(batch []*publication) {
 	}
 }
 
-// append calls the Store; a panic in it must not end the process, as it may
-// run in a goroutine of ours.
+// append calls the Store with its timeout.
 func (t *topic) append(entries []Entry) (epoch string, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			t.hub.stats.panics.Add(1)
-			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
-		}
-	}()
 	ctx, cancel := context.WithTimeout(t.hub.ctx, t.hub.opts.StoreTimeout)
 	defer cancel()
 	return t.hub.opts.Store.Append(ctx, t.name, t.keep, entries)

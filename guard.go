@@ -1,0 +1,72 @@
+package parley
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+)
+
+// guardedStore makes an error of a panic in a Store: it may be called in a
+// goroutine of ours, where a panic would end the process.
+type guardedStore struct {
+	store Store
+	stats *counters
+}
+
+// guardedBroker does the same for a Broker.
+type guardedBroker struct {
+	broker Broker
+	stats  *counters
+}
+
+// panicked is deferred around a call; it makes *err of a panic.
+func (s *counters) panicked(err *error) {
+	if v := recover(); v != nil {
+		s.panics.Add(1)
+		*err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+	}
+}
+
+func (g guardedStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (epoch string, err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Append(ctx, topic, keep, entries)
+}
+
+func (g guardedStore) Read(ctx context.Context, topic string, q Query) (page Page, err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Read(ctx, topic, q)
+}
+
+func (g guardedStore) Enter(ctx context.Context, topic, node string, members []Member, lease time.Duration) (err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Enter(ctx, topic, node, members, lease)
+}
+
+func (g guardedStore) Leave(ctx context.Context, topic, node string, userIDs []string) (err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Leave(ctx, topic, node, userIDs)
+}
+
+func (g guardedStore) Members(ctx context.Context, topic string, limit int) (members []Member, count int, err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Members(ctx, topic, limit)
+}
+
+func (g guardedBroker) Publish(ctx context.Context, topic string, payload []byte) (err error) {
+	defer g.stats.panicked(&err)
+	return g.broker.Publish(ctx, topic, payload)
+}
+
+func (g guardedBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (unsubscribe func(), err error) {
+	defer g.stats.panicked(&err)
+	end, err := g.broker.Subscribe(ctx, topic, deliver)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		var ignored error
+		defer g.stats.panicked(&ignored)
+		end()
+	}, nil
+}
