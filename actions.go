@@ -130,6 +130,7 @@ func (c *Conn) onHistory(in *inbound) (answer, error) {
 		Type: "history", ID: in.ID, Room: m.room, Epoch: page.Epoch, Offset: page.Top,
 		More: new(moreBefore(page)), Entries: page.Entries,
 	}))
+	c.charge(len(f.wire))
 	return answer{done: true}, c.push(f)
 }
 
@@ -141,7 +142,7 @@ func (c *Conn) onPresence(in *inbound) (answer, error) {
 	if err := c.authorize(VerbPresence, m.room, ""); err != nil {
 		return answer{}, err
 	}
-	f, err := m.topic.room.snapshot(c.ctx, in.ID)
+	f, err := m.topic.room.snapshot(c.ctx, in.ID, Member{UserID: c.userID, Name: m.name})
 	if err != nil {
 		return answer{}, err
 	}
@@ -203,6 +204,9 @@ func (c *Conn) onCall(in *inbound) (answer, error) {
 	c.guard("handler of "+in.Method, func() { data, err = handler(c.ctx, c, in.Data) })
 	if err != nil {
 		return answer{}, err
+	}
+	if limit := c.hub.opts.QueueSize / 2; len(data) > limit {
+		return answer{}, fmt.Errorf("%w: reply of %q has %d bytes, the limit is %d", ErrTooLarge, in.Method, len(data), limit)
 	}
 	return answer{done: true}, c.push(newFrame(appendReply(newBuffer(len(data)+128), in.ID, data)))
 }

@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -61,7 +62,6 @@ func TestCloseTwice(t *testing.T) {
 // F42, F45: closing the connection from within every piece of application
 // code it calls; synctest finds the deadlocks by itself.
 func TestCloseWithinHooks(t *testing.T) {
-	const join = `{"type":"join","room":"tea"}`
 	for name, opts := range map[string]func(end func(*Conn)) Options{
 		"Connect": func(end func(*Conn)) Options {
 			return Options{Hooks: Hooks{Connect: func(_ context.Context, c *Conn) error { end(c); return nil }}}
@@ -83,52 +83,61 @@ func TestCloseWithinHooks(t *testing.T) {
 		},
 		"handler": func(func(*Conn)) Options { return Options{} },
 	} {
-		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
-				var ends endings
-				var hub *Hub
-				opts := opts(func(c *Conn) {
-					c.Close(4050, "within")
-					// None of this may block or do harm from in there.
-					_ = c.Send(context.Background(), "late")
-					_ = hub.Room("tea").Leave(context.Background(), c)
-					_ = hub.Room("coffee").Join(context.Background(), c)
-					_, _ = hub.Broadcast(context.Background(), "from within")
-					hub.DisconnectUser(c.UserID(), "again")
-					c.Rooms()
-				})
-				opts.Hooks.Disconnect = func(c *Conn, code CloseCode) {
-					c.Close(4051, "within Disconnect")
-					ends.disconnect(c, code)
-				}
-				s := serve(t, opts)
-				hub = s.Hub
-				On(hub, "end", func(_ context.Context, c *Conn, _ struct{}) (int, error) {
-					c.Close(4050, "within")
-					return 0, nil
-				})
-				c := s.raw()
-				conn := s.Conn(c.id)
-				if name == "handler" {
-					c.text(`{"type":"call","id":"1","method":"end"}`)
-				}
-				c.text(join)
-				c.text(`{"type":"message","content":1}`)
-				c.text(`{"type":"leave"}`)
-				code, reason := c.closeFrame()
-				require.EqualValues(t, 4050, code)
-				require.Equal(t, "within", reason)
-				c.expectEnd()
-				require.Equal(t, []CloseCode{4050}, ends.of(c.id))
-				if conn != nil {
-					require.Empty(t, conn.Rooms())
-				}
-				require.Zero(t, s.Stats().Connections)
-				time.Sleep(time.Minute) // room presence is told a little later
-				require.Equal(t, 1, s.Stats().Topics, "only the broadcast is left")
-			})
-		})
+		// Disconnect is called before or after the hook has returned.
+		for _, pause := range []time.Duration{0, time.Second} {
+			closeWithinHook(t, name, pause, opts)
+		}
 	}
+}
+
+func closeWithinHook(t *testing.T, name string, pause time.Duration, opts func(end func(*Conn)) Options) {
+	const join = `{"type":"join","room":"tea"}`
+	t.Run(fmt.Sprint(name, " ", pause), func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			var ends endings
+			var hub *Hub
+			opts := opts(func(c *Conn) {
+				c.Close(4050, "within")
+				time.Sleep(pause)
+				// None of this may block or do harm from in there.
+				_ = c.Send(context.Background(), "late")
+				_ = hub.Room("tea").Leave(context.Background(), c)
+				_ = hub.Room("coffee").Join(context.Background(), c)
+				_, _ = hub.Broadcast(context.Background(), "from within")
+				hub.DisconnectUser(c.UserID(), "again")
+				c.Rooms()
+			})
+			opts.Hooks.Disconnect = func(c *Conn, code CloseCode) {
+				c.Close(4051, "within Disconnect")
+				ends.disconnect(c, code)
+			}
+			s := serve(t, opts)
+			hub = s.Hub
+			On(hub, "end", func(_ context.Context, c *Conn, _ struct{}) (int, error) {
+				c.Close(4050, "within")
+				return 0, nil
+			})
+			c := s.raw()
+			conn := s.Conn(c.id)
+			if name == "handler" {
+				c.text(`{"type":"call","id":"1","method":"end"}`)
+			}
+			c.text(join)
+			c.text(`{"type":"message","content":1}`)
+			c.text(`{"type":"leave"}`)
+			code, reason := c.closeFrame()
+			require.EqualValues(t, 4050, code)
+			require.Equal(t, "within", reason)
+			c.expectEnd()
+			require.Equal(t, []CloseCode{4050}, ends.of(c.id))
+			if conn != nil {
+				require.Empty(t, conn.Rooms())
+			}
+			require.Zero(t, s.Stats().Connections)
+			time.Sleep(time.Minute) // room presence is told a little later
+			require.Equal(t, 1, s.Stats().Topics, "only the broadcast is left")
+		})
+	})
 }
 
 // F42: what is done with a connection that has ended.

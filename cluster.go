@@ -1,8 +1,10 @@
 package parley
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"runtime"
 	"sync"
 )
 
@@ -85,11 +87,14 @@ func (t *topic) carry(batch []*publication) {
 	if len(p.Messages) == 0 {
 		return
 	}
-	payload, err := json.Marshal(p)
+	var payload bytes.Buffer
+	encoder := json.NewEncoder(&payload)
+	encoder.SetEscapeHTML(false) // payloads are passed on as they are
+	err := encoder.Encode(p)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
 		defer cancel()
-		err = h.opts.Broker.Publish(ctx, t.name, payload)
+		err = h.opts.Broker.Publish(ctx, t.name, payload.Bytes())
 	}
 	if err != nil {
 		h.stats.brokerErrors.Add(1)
@@ -126,7 +131,7 @@ func (t *topic) receive(payload []byte) {
 	t.running = true
 	t.mu.Unlock()
 	if lead {
-		go t.run() // ends when nothing is pending
+		t.start()
 	}
 }
 
@@ -157,6 +162,7 @@ func (t *topic) begin(ctx context.Context) error {
 type fanOutRun struct {
 	topic   *topic
 	frames  []*frame
+	size    int  // bytes in frames
 	restart bool // the members were told of a gap before the next frame
 	lost    bool // there is a hole that could not be filled
 }
@@ -183,6 +189,8 @@ func (r *fanOutRun) add(p *publication) {
 	case p.entry.Duplicate:
 		// The answer to the call that stored it was lost, and so it was not sent.
 		r.fill(p.epoch, last, p.entry.Offset+1)
+	case p.remote && p.entry.Offset > last+1 && !r.exists(p):
+		return
 	default:
 		r.fill(p.epoch, last, p.entry.Offset)
 		r.send(p)
@@ -192,10 +200,45 @@ func (r *fanOutRun) add(p *publication) {
 	t.mu.Unlock()
 }
 
+// exists asks the Store whether a message that another node tells of, and that
+// does not follow on the last one, is in the log: a made-up offset would silence the topic.
+func (r *fanOutRun) exists(p *publication) bool {
+	page, err := r.topic.read(r.topic.hub.ctx, Query{})
+	if err != nil {
+		r.lost = true
+		return false
+	}
+	if page.Epoch == p.epoch && p.entry.Offset <= page.Top {
+		return true
+	}
+	r.topic.hub.stats.brokerGarbage.Add(1)
+	return false
+}
+
 func (r *fanOutRun) send(p *publication) {
 	p.frame = p.newFrame()
 	p.frame.restart, r.restart = r.restart, false
-	r.frames = append(r.frames, p.frame)
+	r.push(p.frame)
+}
+
+func (r *fanOutRun) push(f *frame) {
+	r.frames = append(r.frames, f)
+	if r.size += len(f.wire); r.size > r.topic.hub.opts.QueueSize/4 {
+		r.flush()
+		runtime.Gosched() // see topic.run
+	}
+}
+
+// flush fans out what was collected.
+func (r *fanOutRun) flush() {
+	if len(r.frames) == 0 {
+		return
+	}
+	r.topic.roster.fanOut(r.frames)
+	for _, f := range r.frames {
+		r.topic.hub.stats.fannedOut(f)
+	}
+	r.frames, r.size = r.frames[:0], 0
 }
 
 // fill adds the messages between after and before from the Store.
@@ -245,10 +288,12 @@ func (r *fanOutRun) reset(before int64) {
 	told := replay{page: page, recovered: new(false)}
 	switch {
 	case t.room != nil:
-		r.frames = append(r.frames, historyFrame("history", t.roomName(), told))
+		f := historyFrame("history", t.roomName(), told)
+		f.resets = page.Epoch
+		r.push(f)
 	case t.name != topicBroadcast:
 		f := historyFrame("inbox", "", told)
-		f.v1Only = true
-		r.frames = append(r.frames, f)
+		f.resets, f.v1Only = page.Epoch, true
+		r.push(f)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"golang.org/x/time/rate"
 )
 
 // CloseCode is a WebSocket close code. See docs/protocol.md, section 7:
@@ -60,18 +59,11 @@ type Conn struct {
 	cancel   context.CancelFunc
 	parts    atomic.Int32 // of the connection that still run: reader and cleanup
 
-	// Used by the reading goroutine only, made on first use: an idle
-	// connection needs neither.
-	messages *rate.Limiter
-	refusals *rate.Limiter
-	controls *rate.Limiter
-	// What may be read without a token, because it piled up while application
-	// code kept us from reading.
-	backlogMessages, backlogControls float64
+	// Used by the reading goroutine only.
+	messages, refusals, controls bucket
 
 	busy      atomic.Bool  // application code runs in the reading goroutine
 	pongsOwed atomic.Int32 // pings sent and not answered
-	greeted   atomic.Bool  // "connected" is queued
 	ended     atomic.Bool
 	code      atomic.Int32 // CloseCode, set once
 	lastSeen  uint32       // outbox.writes at the last heartbeat; used by the heartbeat only
@@ -205,17 +197,19 @@ func (c *Conn) finish(code CloseCode, farewell *frame) bool {
 func (c *Conn) serve() {
 	defer c.part()
 	code, reason := CloseInternal, "internal error"
-	func() {
-		defer c.recovered("connection")
-		started := false
-		c.working(func() { started = c.start() })
-		if started {
-			code, reason = c.readAll()
-		}
+	// Deferred, so that it happens also when application code ends the
+	// goroutine (runtime.Goexit, as testing's FailNow does).
+	defer func() {
+		c.end(code, reason)
+		c.linger(code)
+		_ = c.ws.CloseNow()
 	}()
-	c.end(code, reason)
-	c.linger(code)
-	_ = c.ws.CloseNow()
+	defer c.recovered("connection")
+	started := false
+	c.working(func() { started = c.start() })
+	if started {
+		code, reason = c.readAll()
+	}
 }
 
 // cleanup leaves all topics and tells the application. It runs beside the
@@ -268,10 +262,9 @@ func (c *Conn) working(f func()) {
 	c.busy.Store(true)
 	start := time.Now()
 	defer func() {
-		if took := time.Since(start); took > time.Second {
-			c.backlogMessages += took.Seconds() * max(c.hub.opts.RateLimit, 0)
-			c.backlogControls += took.Seconds() * controlRate
-		}
+		took, o := time.Since(start), &c.hub.opts
+		c.messages.paused(took, o.RateLimit, o.RateBurst)
+		c.controls.paused(took, controlRate, controlBurst)
 		c.sock.alive.Store(true)
 		c.busy.Store(false)
 	}()

@@ -106,7 +106,8 @@ func (w *wire) take(t testing.TB) []message {
 // direct is a connection that exists on the side of the hub only.
 type direct struct {
 	*Conn
-	wire *wire
+	wire  *wire
+	hello []message // what came at connecting
 }
 
 type directOptions struct {
@@ -148,7 +149,10 @@ func attach(t testing.TB, h *Hub, o directOptions) *direct {
 		c.part()
 	}()
 	require.True(t, c.start())
-	return &direct{Conn: c, wire: w}
+	d := &direct{Conn: c, wire: w}
+	d.settle()
+	d.hello = w.take(t)
+	return d
 }
 
 // say handles a message as if the client had sent it, and returns all that

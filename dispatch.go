@@ -6,8 +6,7 @@ import (
 	"io"
 	"net"
 	"strconv"
-
-	"golang.org/x/time/rate"
+	"strings"
 )
 
 const maxName = 255
@@ -37,7 +36,7 @@ var actions = map[string]action{
 // handle carries out one message and answers it. It reports whether the
 // connection may go on.
 func (c *Conn) handle(p []byte) bool {
-	allowed, abuse := c.allow()
+	allowed, abuse := c.allow(len(p))
 	if abuse {
 		return false
 	}
@@ -68,26 +67,24 @@ func (c *Conn) handle(p []byte) bool {
 	return true
 }
 
-// allow takes a token for one message. abuse means that the client goes on far above its limit.
-func (c *Conn) allow() (allowed, abuse bool) {
+// tokenBytes is how much a client sends, or has sent to itself by asking for
+// history, for one token of the rate limit, the first in vain: what is costly counts more.
+const tokenBytes = 16 << 10
+
+// allow takes the tokens for a message of n bytes. abuse means that the client
+// goes on far above its limit.
+func (c *Conn) allow(n int) (allowed, abuse bool) {
 	o := &c.hub.opts
-	if o.RateLimit < 0 {
+	if c.messages.allow(o.RateLimit, o.RateBurst) {
+		c.charge(n)
 		return true, false
 	}
-	if c.backlogMessages >= 1 {
-		c.backlogMessages--
-		return true, false
-	}
-	if c.messages == nil {
-		c.messages = rate.NewLimiter(rate.Limit(o.RateLimit), o.RateBurst)
-	}
-	if c.messages.Allow() {
-		return true, false
-	}
-	if c.refusals == nil {
-		c.refusals = rate.NewLimiter(rate.Limit(o.RateLimit), o.RateBurst)
-	}
-	return false, !c.refusals.Allow()
+	return false, !c.refusals.allow(o.RateLimit, o.RateBurst)
+}
+
+// charge takes a token more for each tokenBytes.
+func (c *Conn) charge(n int) {
+	c.messages.charge(n/tokenBytes, c.hub.opts.RateLimit, c.hub.opts.RateBurst)
 }
 
 // refuse tells the client of an error.
@@ -103,7 +100,7 @@ func (c *Conn) clientError(err error, what string) *Error {
 		return e
 	}
 	switch {
-	case errors.Is(err, ErrClosed), errors.Is(err, ErrConnClosed):
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrConnClosed), errors.Is(err, context.Canceled) && c.ctx.Err() != nil:
 		return NewError(CodeClosing, "the server is shutting down: reconnect")
 	case errors.Is(err, ErrNotFound):
 		return NewError(CodeNotFound, "nobody with this id can be reached")
@@ -146,10 +143,10 @@ func (c *Conn) inspect(m ClientMessage) error {
 	return err
 }
 
-// clip bounds text that is quoted back to a client.
+// clip bounds text to 64 bytes of whole characters.
 func clip(s string) string {
-	if len(s) > 64 {
-		return s[:64]
+	if len(s) > maxShortName {
+		return strings.ToValidUTF8(s[:maxShortName], "")
 	}
 	return s
 }

@@ -3,7 +3,9 @@ package parley
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 )
 
@@ -51,7 +53,7 @@ func On[In, Out any](h *Hub, method string, f func(ctx context.Context, c *Conn,
 		var in In
 		if data != nil {
 			if err := json.Unmarshal(data, &in); err != nil {
-				return nil, NewError(CodeBadRequest, fmt.Sprintf("data of %q: %v", method, err))
+				return nil, NewError(CodeBadRequest, inputError(method, err))
 			}
 		}
 		if err := validate(&in); err != nil {
@@ -69,7 +71,20 @@ func On[In, Out any](h *Hub, method string, f func(ctx context.Context, c *Conn,
 	}
 }
 
+// inputError says what is wrong with the data of a call, without the names of
+// the application's types, which encoding/json would tell.
+func inputError(method string, err error) string {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok && wrong.Field != "" {
+		return fmt.Sprintf("data of %q: %q cannot be a %s", method, wrong.Field, wrong.Value)
+	}
+	return fmt.Sprintf("data of %q is not what it takes", method)
+}
+
+// validate asks In or *In; a nil pointer has nothing to be asked.
 func validate[In any](in *In) error {
+	if v := reflect.ValueOf(in).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
+		return nil
+	}
 	v, ok := any(*in).(Validator)
 	if !ok {
 		v, ok = any(in).(Validator)

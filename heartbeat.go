@@ -1,7 +1,7 @@
 package parley
 
 import (
-	"context"
+	"math/rand/v2"
 	"time"
 )
 
@@ -17,28 +17,35 @@ func (h *Hub) background() {
 	tick := h.opts.PingInterval / beatPhases
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	last, renewed := time.Now(), time.Now()
-	for phase := 0; ; phase++ {
+	renewal := time.NewTicker(presenceLease / 3)
+	defer renewal.Stop()
+	last := time.Now()
+	for phase := 0; ; {
 		select {
 		case <-h.ctx.Done():
 			return
+		case <-renewal.C:
+			h.renewPresence()
+			continue
 		case <-ticker.C:
 		}
 		now := time.Now()
-		// A process that stood still, or starves, has not read the pongs that
-		// wait in its sockets: nobody is judged this time round.
-		late := now.Sub(last) > tick+h.opts.PingInterval/2
+		late := h.late(now.Sub(last))
 		last = now
 		for i, s := range h.all.roster.list() {
 			if i%beatPhases == phase%beatPhases {
 				h.beat(s, now, late)
 			}
 		}
-		if now.Sub(renewed) >= presenceLease/3 {
-			renewed = now
-			h.renewPresence()
-		}
+		phase++
 	}
+}
+
+// late reports whether so much time has passed since the beat before that the
+// process stood still or starves. Then it has not read the pongs that wait in its
+// sockets, and nobody is judged this time round.
+func (h *Hub) late(since time.Duration) bool {
+	return since > h.opts.PingInterval/beatPhases+h.opts.PingInterval/2
 }
 
 // beat pings the connections of one shard, and ends those that did not
@@ -50,6 +57,9 @@ func (h *Hub) beat(s *shard, now time.Time, late bool) {
 		c := m.conn
 		writes, writing := c.out.progress()
 		stalled := writing && c.stuck && writes == c.lastSeen
+		// With a queue our ping may not have been written yet, but what is
+		// written before it shows that somebody reads.
+		reading := c.stuck && writes != c.lastSeen
 		c.lastSeen, c.stuck = writes, writing
 		busy := c.busy.Load() // before alive, which is set first when the work is done
 		switch alive := c.sock.alive.Swap(false); {
@@ -58,7 +68,7 @@ func (h *Hub) beat(s *shard, now time.Time, late bool) {
 		case late:
 		case stalled:
 			c.end(CloseSlow, reasonSlow)
-		case !alive && !busy:
+		case !alive && !busy && !reading:
 			c.end(CloseNoHeartbeat, "no sign of life")
 			continue
 		}
@@ -83,15 +93,13 @@ func (h *Hub) roomsInUse() []*topic {
 	return rooms
 }
 
-// renewPresence extends the leases of everybody in a room of this node.
+// renewPresence extends the leases of everybody in a room of this node. It
+// does not wait: the calls of the Store are spread over some seconds.
 func (h *Hub) renewPresence() {
-	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
-	defer cancel()
 	for _, t := range h.roomsInUse() {
-		if err := t.room.renew(ctx); err != nil {
-			h.stats.storeErrors.Add(1)
-			h.log.Error("parley: store: presence not renewed", "error", err)
-		}
-		t.release()
+		time.AfterFunc(rand.N(presenceLease/12), func() {
+			t.room.renew()
+			t.release()
+		})
 	}
 }

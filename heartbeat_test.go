@@ -2,9 +2,7 @@ package parley
 
 import (
 	"context"
-	"net"
 	"net/http"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -155,6 +153,29 @@ func TestBlockingHandlerIsNotKilled(t *testing.T) {
 	})
 }
 
+// F7: after a handler that blocked, nothing of what the client sent meanwhile
+// may have been read when the next beat comes.
+func TestNobodyIsJudgedRightAfterBlocking(t *testing.T) {
+	for _, block := range []time.Duration{61 * time.Second, 90 * time.Second, 10*time.Minute + 3*time.Second} {
+		bubble(t, func(t *testing.T) {
+			s := serve(t, Options{})
+			On(s.Hub, "slow", func(context.Context, *Conn, struct{}) (int, error) {
+				time.Sleep(block)
+				return 0, nil
+			})
+			c := s.raw()
+			c.text(`{"type":"call","id":"slow","method":"slow"}`)
+			synctest.Wait()
+			c.pong.Store(false)
+			c.expect("reply")
+			c.pong.Store(true)
+			time.Sleep(10 * time.Minute)
+			c.text(`{"type":"ping"}`)
+			c.expect("pong")
+		})
+	}
+}
+
 // The same for a Connect hook that takes its time.
 func TestBlockingConnectHookIsNotKilled(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -238,95 +259,31 @@ func TestSlowReaderLives(t *testing.T) {
 	})
 }
 
-// frozenConn is a connection whose bytes the server does not see for a while,
-// as in a process that stands still.
-type frozenConn struct {
-	net.Conn
-	freeze *freezer
-}
-
-type freezer struct {
-	mu     sync.Mutex
-	thawed chan struct{} // nil unless frozen
-}
-
-func (f *freezer) set(frozen bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if frozen {
-		f.thawed = make(chan struct{})
-		return
-	}
-	close(f.thawed)
-	f.thawed = nil
-}
-
-func (c frozenConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	c.freeze.mu.Lock()
-	thawed := c.freeze.thawed
-	c.freeze.mu.Unlock()
-	if thawed != nil {
-		<-thawed
-	}
-	return n, err
-}
-
-type freezingListener struct {
-	*memoryListener
-	freeze *freezer
-}
-
-func (l freezingListener) Accept() (net.Conn, error) {
-	conn, err := l.memoryListener.Accept()
-	return frozenConn{conn, l.freeze}, err
-}
-
-// standstill is a Store that stops whoever renews presence, and so the
-// heartbeat, as a process that is not scheduled would be.
-type standstill struct {
-	Store
-	from, until time.Time
-}
-
-func (s *standstill) Enter(ctx context.Context, topic, node string, members []Member, lease time.Duration) error {
-	if now := time.Now(); !now.Before(s.from) && now.Before(s.until) {
-		time.Sleep(s.until.Sub(now))
-	}
-	return s.Store.Enter(ctx, topic, node, members, lease)
-}
-
-// F71: a process that stood still closes nobody for pongs that it has not
-// read yet.
+// F71: after a standstill of the process nobody is judged for pongs that wait
+// to be read, but the judgement is only put off.
 func TestHeartbeatAfterAStandstill(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		// 16 beats an interval, each of which renews presence: the beat right
-		// after the standstill is that of the only shard.
-		const tick = presenceLease / 3
-		start := time.Now()
-		store := &standstill{Store: NewMemoryStore(), from: start.Add(15*tick + tick/2), until: start.Add(40*tick + tick/2)}
-		freeze := new(freezer)
-		hub, err := New(Options{Authenticator: headerAuth, Logger: quiet(), Store: store, PingInterval: beatPhases * tick})
-		require.NoError(t, err)
-		listener := newMemoryListener()
-		s := serveOn(t, hub, &http.Server{Handler: hub}, listener, freezingListener{listener, freeze})
+		s := serve(t, Options{})
+		tick := s.opts.PingInterval / beatPhases
+		require.False(t, s.late(tick))
+		require.False(t, s.late(3*tick), "a busy machine")
+		require.False(t, s.late(s.opts.PingInterval/2))
+		require.True(t, s.late(s.opts.PingInterval))
+		require.True(t, s.late(time.Hour))
 
 		c := s.raw()
-		c.text(`{"type":"join","room":"tea"}`) // a room is what presence is renewed for
-		c.expect("history")
-		c.expect("system")
-		synctest.Wait()
-		time.Sleep(tick / 2)
-		freeze.set(true) // before the first ping
-		time.Sleep(time.Until(store.until) + time.Second)
-		require.NotNil(t, s.Conn(c.id), "judged right after the standstill")
-		freeze.set(false)
-		time.Sleep(10 * beatPhases * tick)
-		require.NotNil(t, s.Conn(c.id))
-		c.text(`{"type":"ping"}`)
-		c.expect("pong")
-
 		c.pong.Store(false)
+		synctest.Wait()
+		shard, now := s.all.roster.list()[0], time.Now()
+		s.beat(shard, now, false) // alive until now
+		for range 3 {
+			synctest.Wait()
+			s.beat(shard, now, true)
+			require.NotNil(t, s.Conn(c.id))
+		}
+		synctest.Wait()
+		s.beat(shard, now, false)
+		require.Nil(t, s.Conn(c.id))
 		code, _ := c.closeFrame()
 		require.Equal(t, CloseNoHeartbeat, code)
 	})

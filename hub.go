@@ -35,6 +35,7 @@ type Hub struct {
 	table    topicTable
 	all      *topic
 	slots    slots
+	kicks    kicks
 
 	ctx     context.Context // of Store calls that belong to no single caller; ends with Shutdown
 	cancel  context.CancelFunc
@@ -69,6 +70,7 @@ func New(opts Options) (*Hub, error) {
 	h.handlers.handlers = make(map[string]rawHandler)
 	h.table.topics = make(map[string]*topic)
 	h.slots.init()
+	h.kicks.users = make(map[string]uint64)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.all = h.acquire(topicBroadcast) // never released
 	return h, nil
@@ -102,30 +104,44 @@ func (h *Hub) accept(w http.ResponseWriter, r *http.Request) (*Conn, *refusal) {
 	if refused := h.slots.takeAddress(ip, h.opts.MaxConnections, h.opts.MaxPerIP); refused != nil {
 		return nil, refused
 	}
+	since := h.kicks.begin()
 	identity, refused := h.authenticate(r)
 	if refused == nil {
 		refused = h.slots.takeUser(identity.ID, h.opts.MaxPerUser)
 	}
 	if refused != nil {
+		h.kicks.end("", since)
 		h.slots.giveAddress(ip)
 		return nil, refused
 	}
-	c, err := h.upgrade(w, r)
-	if err != nil {
+	c := h.admit(w, r, identity, ip)
+	kicked := h.kicks.end(identity.ID, since)
+	if c == nil {
 		h.slots.giveAddress(ip)
 		h.slots.giveUser(identity.ID)
+		return nil, nil
+	}
+	if kicked {
+		c.end(CloseDisconnected, "disconnected by the application")
+	}
+	return c, nil
+}
+
+// admit upgrades and registers a connection; nil if that failed, or the hub
+// was shut down meanwhile.
+func (h *Hub) admit(w http.ResponseWriter, r *http.Request, identity Identity, ip string) *Conn {
+	c, err := h.upgrade(w, r)
+	if err != nil {
 		h.stats.handshakeRefused(http.StatusBadRequest)
 		h.log.Debug("parley: handshake failed", "error", err)
-		return nil, nil
+		return nil
 	}
 	c.init(identity, ip)
 	if !h.register(c) {
 		_ = c.sock.Conn.Close()
-		h.slots.giveAddress(ip)
-		h.slots.giveUser(identity.ID)
-		return nil, nil
+		return nil
 	}
-	return c, nil
+	return c
 }
 
 func (c *Conn) init(identity Identity, ip string) {
@@ -184,12 +200,6 @@ func (h *Hub) Conn(clientID string) *Conn {
 
 // User returns the connections of a user on this node.
 func (h *Hub) User(userID string) []*Conn {
-	// What is sent to a connection must not come before its "connected" (P1.4).
-	return slices.DeleteFunc(h.connsOf(userID), func(c *Conn) bool { return !c.greeted.Load() || c.ended.Load() })
-}
-
-// connsOf returns the connections of a user, also those which are not greeted yet.
-func (h *Hub) connsOf(userID string) []*Conn {
 	if c := h.Conn(userID); c != nil && c.userID == userID {
 		return []*Conn{c}
 	}
@@ -198,71 +208,5 @@ func (h *Hub) connsOf(userID string) []*Conn {
 		return nil
 	}
 	defer t.release()
-	return t.roster.conns()
-}
-
-// DisconnectUser closes all connections of a user on this node with code 4101,
-// which tells clients not to come back, and returns how many there were. Nothing is
-// queued for them any more when it returns. It does not keep the user from
-// connecting again: that is for the Authenticator.
-func (h *Hub) DisconnectUser(userID, reason string) int {
-	conns := slices.DeleteFunc(h.connsOf(userID), func(c *Conn) bool { return c.ended.Load() })
-	for _, c := range conns {
-		c.end(CloseDisconnected, reason)
-	}
-	return len(conns)
-}
-
-// Shutdown ends the hub: it refuses new connections and sends, tells v1
-// clients when to come back ("bye"), closes all connections with code 4000,
-// and waits for them, until CloseTimeout for clients that do not answer, and
-// until ctx ends for application code that does not return. Then the sockets
-// that are left are cut and the error of ctx is returned. A second call waits likewise.
-func (h *Hub) Shutdown(ctx context.Context) error {
-	h.mu.Lock()
-	first := h.closing.CompareAndSwap(false, true)
-	conns := make([]*Conn, 0, len(h.conns))
-	for _, c := range h.conns {
-		conns = append(conns, c)
-	}
-	if first && !h.beating {
-		close(h.stopped)
-	}
-	if h.idle == nil && len(h.conns) > 0 {
-		h.idle = make(chan struct{})
-	}
-	idle := h.idle
-	h.mu.Unlock()
-	if first {
-		bye := []*frame{newFrame(appendBye(newBuffer(128), int(CloseShutdown), "shutting down", 0, h.opts.RetryWindow.Milliseconds()))}
-		for _, c := range conns {
-			if c.v1 {
-				_ = c.out.put(c, bye, false) // end follows in any case
-			}
-			c.end(CloseShutdown, "shutting down: reconnect")
-			c.sock.hurry() // if it was ending already, with more patience
-		}
-	}
-	return h.await(ctx, idle, conns)
-}
-
-func (h *Hub) await(ctx context.Context, idle chan struct{}, conns []*Conn) error {
-	var err error
-	if idle != nil {
-		select {
-		case <-idle:
-		case <-ctx.Done():
-			err = ctx.Err()
-			for _, c := range conns {
-				_ = c.sock.Conn.Close()
-			}
-		}
-	}
-	for _, t := range h.roomsInUse() {
-		t.room.close()
-		t.release()
-	}
-	h.cancel()
-	<-h.stopped
-	return err
+	return slices.DeleteFunc(t.roster.conns(), func(c *Conn) bool { return c.ended.Load() })
 }

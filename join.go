@@ -39,7 +39,7 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 		frames := []*frame{historyFrame("history", room, r)}
 		if c.v1 {
 			// Without a snapshot the next diffs still tell the rest.
-			if f, err := t.room.snapshot(ctx, ""); err == nil {
+			if f, err := t.room.snapshot(ctx, "", Member{UserID: c.userID, Name: m.name}); err == nil {
 				frames = append(frames, f)
 			}
 		}
@@ -47,7 +47,7 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 	})
 	if !fresh {
 		if err != nil {
-			m.endReplay(r.generation, nil, nil) // a member as before
+			m.abandon(r.generation)
 		}
 		return r, err
 	}

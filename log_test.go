@@ -179,7 +179,7 @@ func TestStats(t *testing.T) {
 		require.EqualValues(t, 2, stats.Received)
 		require.EqualValues(t, len(sent)+len(`{"type":"message","content":1}`), stats.ReceivedBytes)
 		require.EqualValues(t, 1, stats.Refused)
-		require.EqualValues(t, 2, stats.Delivered, "the private message and the error")
+		require.EqualValues(t, 4, stats.Delivered, "two greetings, the private message and the error")
 		require.EqualValues(t, 4, stats.Written)
 		require.NotZero(t, stats.WrittenBytes)
 		require.Zero(t, stats.Dropped+stats.Panics+stats.HandlerErrors+stats.StoreErrors+stats.ProtocolViolations)

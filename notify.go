@@ -128,16 +128,15 @@ func (h *Hub) toUser(ctx context.Context, id string, data []byte, key string, pr
 	if c := h.Conn(id); c != nil {
 		f := newFrame(append(newBuffer(len(data)), data...))
 		err := c.push(f)
+		if err != nil {
+			err = ErrNotFound // it ends, like one that has ended already
+		}
 		return Result{Delivered: f.delivered, Dropped: f.dropped}, err
 	}
-	name := userPrefix + id
-	t := h.lookup(name)
-	if t == nil {
-		if present && h.opts.Broker == nil {
-			return Result{}, ErrNotFound
-		}
-		t = h.acquire(name)
-	}
+	t := h.acquire(userPrefix + id)
 	defer t.release()
+	if present && h.opts.Broker == nil && t.roster.count.Load() == 0 {
+		return Result{}, ErrNotFound
+	}
 	return t.publish(ctx, t.publication(data, key))
 }

@@ -80,6 +80,7 @@ type Options struct {
 
 	// RateLimit is the number of messages per second a connection may send,
 	// RateBurst how many at once. Default 50 and 200. Negative RateLimit: no limit.
+	// Each 16 KiB of a message, or of history asked for, counts as one more.
 	RateLimit float64
 	RateBurst int
 	// MaxConnections refuses connections above it with 503. Default 0: none but the
@@ -166,6 +167,7 @@ func (o *Options) setDefaults() error {
 		o.Logger = slog.Default()
 	}
 	o.Inbox = o.Inbox.orElse(defaultInbox)
+	o.BroadcastHistory = o.BroadcastHistory.orElse(Retention{})
 	or(&o.StoreTimeout, 5*time.Second)
 	or(&o.MaxMessageSize, 64<<10)
 	or(&o.AssemblyTimeout, 10*time.Second)

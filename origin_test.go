@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"context"
 	"crypto/tls"
 	"net/http"
 	"strings"
@@ -16,7 +17,7 @@ func originHub(t testing.TB, opts Options) *Hub {
 	opts.Authenticator, opts.Logger = AllowAnonymous, quiet()
 	hub, err := New(opts)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, hub.Shutdown(t.Context())) })
+	t.Cleanup(func() { require.NoError(t, hub.Shutdown(context.Background())) })
 	return hub
 }
 

@@ -12,12 +12,18 @@ const (
 	// 16 KiB amortise a 10 us syscall over a hundred 128-byte messages, and
 	// are all the memory that a stalled connection can hold on to for it.
 	writeChunk = 16 << 10
+	// writeSlice is the largest single write. At 2 KB/s, the slowest link
+	// worth keeping, it takes one ping interval.
+	writeSlice = 64 << 10
 	// keepQueue is the largest queue capacity an idle connection keeps: 512
 	// bytes that only connections pay for which had a burst. Smaller, and every burst allocates.
 	keepQueue = 64
 	// signalShare is the part of the queue from which signals with the same
 	// key replace each other, and of which twice as much drops them.
 	signalShare = 4
+	// signalReach is how far back an older signal is looked for: a search
+	// under the lock of a shard must be short.
+	signalReach = 256
 )
 
 type pushed uint8
@@ -46,12 +52,14 @@ type outbox struct {
 	deflate bool
 	stats   *counters
 	drain   func() // o.run, made once: a go statement with it does not allocate
+	owner   *Conn  // ended when the socket fails: its reader may be busy elsewhere
 
 	mu       sync.Mutex // guards the fields below; nothing else is locked while it is held
 	queue    []*frame
 	spare    []*frame // the other of the two buffers, while no drain uses it
 	size     int      // bytes in queue and in the batch being written
 	draining bool
+	mute     bool // nothing is written before greet
 	state    outboxState
 	discard  bool          // what is queued before the close frame is not to be written
 	writes   uint32        // finished writes: shows the heartbeat that there is progress
@@ -109,10 +117,16 @@ func dropAll(c *Conn, frames []*frame) {
 	}
 }
 
-// putSignal queues a signal on a connection that lags: it replaces an older
+// putSignal queues a signal on a connection that lags: it replaces the newest
 // one with the same key, and gives way if there is none and the queue is half full.
 func (o *outbox) putSignal(f *frame, count bool) {
-	replaces := slices.IndexFunc(o.queue, func(old *frame) bool { return old.key == f.key })
+	replaces := -1
+	for i := len(o.queue) - 1; i >= max(0, len(o.queue)-signalReach); i-- {
+		if o.queue[i].key == f.key {
+			replaces = i
+			break
+		}
+	}
 	switch {
 	case replaces >= 0:
 		o.size += len(f.wire) - len(o.queue[replaces].wire)
@@ -133,8 +147,21 @@ func (o *outbox) putSignal(f *frame, count bool) {
 	}
 }
 
+// greet writes f before everything that was queued already.
+func (o *outbox) greet(f *frame) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mute = false
+	if o.state == outboxOpen {
+		o.queue = slices.Insert(o.queue, 0, f)
+		o.size += len(f.wire)
+		o.stats.delivered.Add(1)
+	}
+	o.startLocked()
+}
+
 func (o *outbox) startLocked() {
-	if !o.draining && len(o.queue) > 0 {
+	if !o.draining && len(o.queue) > 0 && (!o.mute || o.state == outboxClosed) {
 		o.draining = true
 		go o.drain() // ends when the queue is empty or the socket fails
 	}
@@ -149,7 +176,7 @@ func (o *outbox) finish(f *frame, discard bool) {
 		return
 	}
 	o.state, o.discard = outboxClosed, discard
-	if discard {
+	if discard || o.mute {
 		for _, old := range o.queue {
 			o.size -= len(old.wire)
 		}
@@ -195,6 +222,9 @@ func (o *outbox) run() {
 			o.state = outboxClosed
 			clear(o.queue)
 			o.queue, o.size = o.queue[:0], 0
+			if o.owner != nil {
+				go o.owner.finish(CloseAbnormal, nil) // not under the lock
+			}
 		}
 	}
 	o.draining = false
@@ -253,7 +283,7 @@ func (o *outbox) writeChunk(batch []*frame) (n, size int, err error) {
 	first := batch[0].bytes(o.deflate)
 	size = len(batch[0].wire)
 	if len(batch) == 1 || len(first)+len(batch[1].bytes(o.deflate)) > writeChunk {
-		_, err = o.conn.Write(first)
+		err = o.writeLarge(first)
 		o.stats.wrote(1, len(first))
 		return 1, size, err
 	}
@@ -271,6 +301,22 @@ func (o *outbox) writeChunk(batch []*frame) (n, size int, err error) {
 	chunks.Put(buf)
 	o.stats.wrote(n, at)
 	return n, size, err
+}
+
+// writeLarge writes one frame, in slices if it is large: each counts as
+// progress, so that who reads slowly but steadily is not taken for stalled.
+func (o *outbox) writeLarge(p []byte) error {
+	for len(p) > writeSlice {
+		if _, err := o.conn.Write(p[:writeSlice]); err != nil {
+			return err
+		}
+		p = p[writeSlice:]
+		o.mu.Lock()
+		o.writes++
+		o.mu.Unlock()
+	}
+	_, err := o.conn.Write(p)
+	return err
 }
 
 // progress returns the number of finished writes and whether one is under way.

@@ -65,7 +65,7 @@ func TestOutboxSignalsUnderBacklog(t *testing.T) {
 			_, payload, p = cutFrame(p)
 			got.WriteByte(payload[0])
 		}
-		require.Equal(t, "423879", got.String())
+		require.Equal(t, "143879", got.String(), "the newest of each key comes last")
 		require.Zero(t, o.queued())
 	})
 }

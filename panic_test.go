@@ -278,8 +278,8 @@ func TestConnectHookSends(t *testing.T) {
 	}
 }
 
-// P1.4: while a connection is not greeted yet, because the Store is slow, the
-// application does not get hold of it, but can disconnect its user.
+// P1.4: what is sent to a connection that is not greeted yet, because the
+// Store is slow, comes after the greeting; and its user can be disconnected.
 func TestConnectionBeforeItIsGreeted(t *testing.T) {
 	for _, disconnect := range []bool{false, true} {
 		bubble(t, func(t *testing.T) {
@@ -293,7 +293,8 @@ func TestConnectionBeforeItIsGreeted(t *testing.T) {
 			c := s.rawUnread("X-User", "kim")
 			c.readOn()
 			synctest.Wait()
-			require.Empty(t, s.User("kim"))
+			require.Len(t, s.User("kim"), 1)
+			require.NoError(t, s.User("kim")[0].Send(t.Context(), "very early"))
 			if disconnect {
 				require.Equal(t, 1, s.DisconnectUser("kim", "banned"))
 				code, _ := c.closeFrame()
@@ -307,6 +308,7 @@ func TestConnectionBeforeItIsGreeted(t *testing.T) {
 			require.NoError(t, err)
 			close(proceed)
 			c.expect("connected")
+			require.Equal(t, "very early", c.expect("private").str("message"))
 			require.Equal(t, "early", c.expect("notification").str("data"))
 			require.Len(t, s.User("kim"), 1)
 		})

@@ -3,6 +3,7 @@ package parley
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -31,26 +32,26 @@ type roomState struct {
 
 	mu    sync.Mutex // guards the fields below; topicTable.mu or topic.mu is taken while it is held
 	users map[string]*roomUser
-	// changed holds the users whose presence may differ from what was told
-	// last, with whether they were told present.
-	changed map[string]toldMember
-	ticking bool // flush will run
+	// told are the names of the users whom the last flush left the v1 members
+	// with. Snapshots are made of it, so that the next changes fit all of them.
+	told     map[string]string
+	changed  map[string]struct{} // users of whom told may be wrong
+	renewing bool                // the next flush renews all leases
+	ticking  bool                // flush will run
 }
 
 type roomUser struct {
-	name  string
-	conns int
-	told  bool        // the room was told that the user joined
-	grace *time.Timer // runs while conns is 0
-}
-
-type toldMember struct {
-	Member
-	present bool
+	name      string
+	conns     int
+	announced bool        // by a system message
+	grace     *time.Timer // runs while conns is 0
 }
 
 func newRoomState(t *topic, cfg RoomConfig) *roomState {
-	return &roomState{topic: t, config: cfg, users: make(map[string]*roomUser), changed: make(map[string]toldMember)}
+	return &roomState{
+		topic: t, config: cfg,
+		users: make(map[string]*roomUser), told: make(map[string]string), changed: make(map[string]struct{}),
+	}
 }
 
 // enter counts a connection of a user in.
@@ -59,7 +60,7 @@ func (s *roomState) enter(userID, name string) {
 	defer s.mu.Unlock()
 	u := s.users[userID]
 	if u == nil {
-		s.markLocked(userID, toldMember{Member: Member{UserID: userID, Name: name}})
+		s.markLocked(userID)
 		s.users[userID] = &roomUser{name: name, conns: 1}
 		return
 	}
@@ -69,7 +70,7 @@ func (s *roomState) enter(userID, name string) {
 	u.grace = nil
 	u.conns++
 	if u.name != name {
-		s.markLocked(userID, toldMember{Member: Member{UserID: userID, Name: u.name}, present: true})
+		s.markLocked(userID)
 		u.name = name
 	}
 }
@@ -78,11 +79,11 @@ func (s *roomState) enter(userID, name string) {
 func (s *roomState) arrived(userID string) {
 	s.mu.Lock()
 	u := s.users[userID]
-	if u == nil || u.told {
+	if u == nil || u.announced {
 		s.mu.Unlock()
 		return
 	}
-	u.told = true
+	u.announced = true
 	send := s.topic.system(u.name + " joined")
 	s.mu.Unlock()
 	send()
@@ -128,18 +129,22 @@ func (s *roomState) expire(userID string, timer **time.Timer) {
 // but in the order of the removals and arrivals: who is back has not left last.
 func (s *roomState) removeLocked(userID string, u *roomUser) (send func()) {
 	delete(s.users, userID)
-	s.markLocked(userID, toldMember{Member: Member{UserID: userID, Name: u.name}, present: true})
-	if !u.told {
+	s.markLocked(userID)
+	if !u.announced {
 		return func() {}
 	}
 	return s.topic.system(u.name + " left")
 }
 
-// markLocked remembers what was told of a user before its first change, and has it told.
-func (s *roomState) markLocked(userID string, told toldMember) {
-	if _, ok := s.changed[userID]; !ok {
-		s.changed[userID] = told
-	}
+// markLocked has a change of a user told.
+func (s *roomState) markLocked(userID string) {
+	s.changed[userID] = struct{}{}
+	s.flushLocked()
+}
+
+// flushLocked plans a flush. There is only ever one at a time, so that the
+// Store sees the changes of a user in order.
+func (s *roomState) flushLocked() {
 	if !s.ticking {
 		s.ticking = true
 		s.topic.retain()
@@ -151,7 +156,12 @@ func (s *roomState) markLocked(userID string, told toldMember) {
 func (s *roomState) flush() {
 	defer s.topic.release()
 	s.tell()
-	s.again()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ticking = false
+	if len(s.changed) > 0 || s.renewing {
+		s.flushLocked()
+	}
 }
 
 // close ends all graces and tells the Store at once, at the end of the hub.
@@ -171,22 +181,32 @@ func (s *roomState) close() {
 
 func (s *roomState) tell() {
 	s.mu.Lock()
-	changed := s.changed
-	s.changed = make(map[string]toldMember)
 	msg := presenceMessage{Room: s.topic.roomName(), Count: len(s.users)}
-	for id, told := range changed {
+	var gone []string
+	for id := range s.changed {
 		u := s.users[id]
-		renamed := u != nil && told.present && u.name != told.Name
-		if told.present && (u == nil || renamed) {
-			msg.Left = append(msg.Left, told.Member)
+		name, told := s.told[id]
+		if told && (u == nil || u.name != name) {
+			msg.Left = append(msg.Left, Member{UserID: id, Name: name})
+			delete(s.told, id)
 		}
-		if u != nil && (!told.present || renamed) {
+		if told && u == nil {
+			gone = append(gone, id)
+		}
+		if u != nil && (!told || u.name != name) {
 			msg.Joined = append(msg.Joined, Member{UserID: id, Name: u.name})
+			s.told[id] = u.name
 		}
+	}
+	s.changed = make(map[string]struct{})
+	present := msg.Joined
+	if s.renewing {
+		s.renewing = false
+		present = s.localLocked(len(s.users))
 	}
 	s.mu.Unlock()
 
-	s.persist(msg.Joined, msg.Left)
+	s.persist(present, gone)
 	if len(msg.Joined)+len(msg.Left) > 0 && !s.topic.hub.closing.Load() {
 		sortMembers(msg.Joined)
 		sortMembers(msg.Left)
@@ -197,36 +217,18 @@ func (s *roomState) tell() {
 	}
 }
 
-// again plans the next flush if there are new changes. There is only ever one
-// at a time, so that the Store sees changes of a user in order.
-func (s *roomState) again() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ticking = len(s.changed) > 0
-	if s.ticking {
-		s.topic.retain()
-		time.AfterFunc(presenceTick, s.flush)
-	}
-}
-
 // persist writes changes to the Store. What fails is repaired by the next
 // renewal, or by the end of the lease.
-func (s *roomState) persist(joined, left []Member) {
+func (s *roomState) persist(present []Member, gone []string) {
 	h := s.topic.hub
 	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
 	defer cancel()
-	ids := make([]string, 0, len(left))
-	for _, m := range left {
-		if !slices.ContainsFunc(joined, func(j Member) bool { return j.UserID == m.UserID }) {
-			ids = append(ids, m.UserID)
-		}
-	}
 	var err error
-	if len(ids) > 0 {
-		err = h.opts.Store.Leave(ctx, s.topic.name, h.node, ids)
+	if len(gone) > 0 {
+		err = h.opts.Store.Leave(ctx, s.topic.name, h.node, gone)
 	}
-	if len(joined) > 0 && err == nil {
-		err = h.opts.Store.Enter(ctx, s.topic.name, h.node, joined, presenceLease)
+	if len(present) > 0 {
+		err = errors.Join(err, h.opts.Store.Enter(ctx, s.topic.name, h.node, present, presenceLease))
 	}
 	if err != nil {
 		h.stats.storeErrors.Add(1)
@@ -234,15 +236,14 @@ func (s *roomState) persist(joined, left []Member) {
 	}
 }
 
-// renew extends the lease of everybody in the room.
-func (s *roomState) renew(ctx context.Context) error {
+// renew has the next flush extend the lease of everybody in the room.
+func (s *roomState) renew() {
 	s.mu.Lock()
-	all := s.localLocked(len(s.users))
-	s.mu.Unlock()
-	if len(all) == 0 {
-		return nil
+	defer s.mu.Unlock()
+	if len(s.users) > 0 {
+		s.renewing = true
+		s.flushLocked()
 	}
-	return s.topic.hub.opts.Store.Enter(ctx, s.topic.name, s.topic.hub.node, all, presenceLease)
 }
 
 // localLocked returns up to limit users of this node.
@@ -279,23 +280,48 @@ func (s *roomState) members(ctx context.Context, limit int) ([]Member, int, erro
 	return all[:min(max(limit, 0), len(all))], len(all), nil
 }
 
-// snapshot is the presence message that a joining client gets. In a large
-// room it holds some of the users: which ones does not matter, sorting all of them
-// at every join would.
-func (s *roomState) snapshot(ctx context.Context, id string) (*frame, error) {
+// snapshot is the presence message that a joining client gets: who was told
+// to be there, and self. In a large room it holds some of the users: which ones does not
+// matter, sorting all of them at every join would.
+func (s *roomState) snapshot(ctx context.Context, id string, self Member) (*frame, error) {
 	msg := presenceMessage{ID: id, Room: s.topic.roomName(), Snapshot: true}
 	if s.topic.hub.opts.Broker != nil {
 		var err error
 		if msg.Members, msg.Count, err = s.members(ctx, presenceRoster); err != nil {
 			return nil, err
 		}
+		known := slices.ContainsFunc(msg.Members, func(m Member) bool { return m.UserID == self.UserID })
+		if !known && msg.Count == len(msg.Members) && msg.Count < presenceRoster {
+			msg.Members, msg.Count = append(msg.Members, self), msg.Count+1
+		}
 	} else {
-		s.mu.Lock()
-		msg.Members, msg.Count = s.localLocked(presenceRoster), len(s.users)
-		s.mu.Unlock()
-		sortMembers(msg.Members)
+		msg.Members, msg.Count = s.toldTo(self)
 	}
+	sortMembers(msg.Members)
 	return newFrame(appendPresence(newBuffer(64+64*len(msg.Members)), msg)), nil
+}
+
+func (s *roomState) toldTo(self Member) (some []Member, count int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	count = len(s.told)
+	some = make([]Member, 0, min(count+1, presenceRoster))
+	name, told := s.told[self.UserID]
+	if told {
+		self.Name = name // until the next changes
+	} else {
+		count++
+	}
+	some = append(some, self)
+	for id, name := range s.told {
+		if len(some) == presenceRoster {
+			break
+		}
+		if id != self.UserID {
+			some = append(some, Member{UserID: id, Name: name})
+		}
+	}
+	return some, count
 }
 
 func sortMembers(m []Member) {

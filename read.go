@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/coder/websocket"
-	"golang.org/x/time/rate"
 )
 
 const (
@@ -142,14 +141,7 @@ func (c *Conn) linger(code CloseCode) {
 
 // controlReceived limits pings: a flood of them costs an answer each (S21).
 func (c *Conn) controlReceived(context.Context, []byte) bool {
-	if c.backlogControls >= 1 {
-		c.backlogControls--
-		return true
-	}
-	if c.controls == nil {
-		c.controls = rate.NewLimiter(controlRate, controlBurst)
-	}
-	if c.controls.Allow() {
+	if c.controls.allow(controlRate, controlBurst) {
 		return true
 	}
 	c.end(ClosePolicy, "too many control frames")

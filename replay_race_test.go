@@ -21,20 +21,21 @@ type stage struct {
 	turns *turns
 	wg    sync.WaitGroup
 
-	views map[*direct]*view
-	all   bool // reads of the bounds of the log take turns, too
+	views  map[*direct]*view
+	prefix string // of the topics whose reads take turns
+	all    bool   // reads of the bounds of the log take turns, too
 
 	mu    sync.Mutex
 	calls int
 }
 
 func newStage(t *testing.T) *stage {
-	s := &stage{store: newHookStore(), turns: newTurns(), views: make(map[*direct]*view)}
+	s := &stage{store: newHookStore(), turns: newTurns(), views: make(map[*direct]*view), prefix: roomPrefix}
 	s.hub = newHub(t, Options{Store: s.store, Room: keepAll, RateLimit: -1})
 	return s
 }
 
-// slow makes all calls of the Store for rooms take turns from now on.
+// slow makes the calls of the Store take turns from now on.
 func (s *stage) slow() {
 	number := func() int {
 		s.mu.Lock()
@@ -49,7 +50,7 @@ func (s *stage) slow() {
 		return next()
 	}
 	s.store.onRead = func(_ context.Context, topic string, q Query, next func() (Page, error)) (Page, error) {
-		if q.Limit == 0 && !s.all || !strings.HasPrefix(topic, roomPrefix) {
+		if q.Limit == 0 && !s.all || !strings.HasPrefix(topic, s.prefix) {
 			return next()
 		}
 		name := fmt.Sprintf("read %03d", number())

@@ -97,7 +97,7 @@ func (r *Room) History(ctx context.Context, before int64, limit int) (History, e
 		return History{}, err
 	}
 	defer t.release()
-	page, err := t.read(ctx, Query{Before: before, Limit: pageLimit(limit)})
+	page, err := t.read(ctx, Query{Before: max(before, 0), Limit: pageLimit(limit)})
 	if err != nil {
 		return History{}, err
 	}
@@ -145,6 +145,6 @@ func (t *topic) publication(data []byte, key string) *publication {
 
 // announce sends a message that is not kept to the members.
 func (t *topic) announce(data []byte, v1 bool) {
-	// Announcements wait for nothing: a topic without store work is fanned out at once.
+	// They keep the order of the topic, and so wait for a Store call under way.
 	_, _ = t.publish(t.hub.ctx, &publication{entry: Entry{Data: data}, v1: v1})
 }

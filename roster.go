@@ -19,6 +19,7 @@ type sub struct {
 	index     int
 	gone      bool
 	replaying bool     // history is being read: live frames are held
+	live      bool     // a replay has ended
 	held      []*frame // live frames that came meanwhile
 	heldSize  int
 	// After a replay, live frames that the history contained, or that are of
@@ -133,8 +134,12 @@ func (m *sub) deliver(frames []*frame) {
 func (m *sub) afterHistory(frames []*frame) []*frame {
 	newer := make([]*frame, 0, len(frames))
 	for _, f := range frames {
+		if m.seam && f.resets == m.epoch {
+			continue // its history is of the new log already
+		}
 		if m.seam && f.epoch != "" {
-			if !f.restart && (f.epoch != m.epoch || f.offset <= m.from) {
+			restart := f.restart && f.epoch != m.epoch
+			if !restart && (f.epoch != m.epoch || f.offset <= m.from) {
 				continue
 			}
 			m.seam = false
@@ -149,6 +154,11 @@ func (m *sub) afterHistory(frames []*frame) []*frame {
 func (m *sub) hold(frames []*frame) {
 	for i, f := range frames {
 		if !f.isFor(m.conn) {
+			continue
+		}
+		if f.key != "" && m.heldSize > m.conn.hub.opts.QueueSize/signalShare {
+			f.dropped++ // a signal may be lost, and closes nobody
+			m.conn.hub.stats.signalsDropped.Add(1)
 			continue
 		}
 		m.heldSize += len(f.wire)
@@ -182,13 +192,30 @@ func (m *sub) endReplay(replay uint32, first []*frame, log *Page) {
 		return
 	}
 	held := m.held
-	m.replaying, m.held, m.heldSize = false, nil, 0
+	m.replaying, m.live, m.held, m.heldSize = false, true, nil, 0
 	if log != nil {
 		m.seam, m.epoch, m.from = log.Epoch != "", log.Epoch, log.Top
 	}
-	if m.conn.out.put(m.conn, append(first, m.afterHistory(held)...), false) == pushFull {
+	switch m.conn.out.put(m.conn, append(first, m.afterHistory(held)...), false) {
+	case pushOK:
+		m.conn.hub.stats.delivered.Add(uint64(len(first)))
+	case pushFull:
 		m.conn.end(CloseSlow, reasonSlow)
 	}
+}
+
+// abandon ends a replay whose history could not be read: the member goes on
+// as before. If no history has reached it yet, because this replay overtook the first one,
+// it must come back to get one.
+func (m *sub) abandon(replay uint32) {
+	m.shard.mu.Lock()
+	lost := !m.gone && m.replay == replay && !m.live
+	m.shard.mu.Unlock()
+	if lost {
+		m.conn.end(CloseResync, "the history could not be read: reconnect and resume")
+		return
+	}
+	m.endReplay(replay, nil, nil)
 }
 
 // conns returns the connections of all members.

@@ -16,7 +16,6 @@ func (c *Conn) start() bool {
 		c.inbox.topic.attach(c.ctx)
 	}
 	c.greet()
-	c.greeted.Store(true)
 	if c.inbox != nil {
 		c.openInbox()
 	}
@@ -70,7 +69,8 @@ func (c *Conn) greet() {
 	if err == nil {
 		m.Epoch, m.Offset = page.Epoch, page.Top
 	}
-	c.inAll.endReplay(generation, []*frame{newFrame(appendConnected(newBuffer(192), m))}, &page)
+	c.out.greet(newFrame(appendConnected(newBuffer(192), m)))
+	c.inAll.endReplay(generation, nil, &page)
 }
 
 // openInbox sends a v1 client what is in its user's inbox, and then what comes live.

@@ -11,7 +11,7 @@ import (
 type Retention struct {
 	// Messages is how many of the newest messages are kept.
 	Messages int
-	// Age is how long a message is kept at most.
+	// Age is how long a message is kept at most; negative: without a bound.
 	Age time.Duration
 }
 
@@ -26,6 +26,7 @@ func (r Retention) orElse(d Retention) Retention {
 	if r.Age == 0 {
 		r.Age = d.Age
 	}
+	r.Age = max(r.Age, 0) // a Store gets 0 for no bound
 	return r
 }
 

@@ -32,9 +32,7 @@ var errMemoryKeep = errors.New("parley: Append needs keep.Messages > 0 and keep.
 // goroutines and no timers, and there is nothing to close.
 //
 // It has no bounds of its own on how many topics it keeps or how large a
-// message is; those are the hub's. A topic costs about 350 bytes, a message 40
-// bytes and its data, a key that is remembered 100 bytes, a user in a
-// room 170 bytes, and the first one 300 more. Further:
+// message is, but one on the whole: MaxBytes. Further:
 //
 //   - A log keeps what the Retention given to Append says. What that no
 //     longer allows is freed when the topic is used again or, a little later,
@@ -43,18 +41,35 @@ var errMemoryKeep = errors.New("parley: Append needs keep.Messages > 0 and keep.
 //     for as long again as Retention.Age, for an hour at least, and for as long as
 //     anybody is in the room: a client that missed nothing resumes. Then it is dropped.
 //     A topic with Age 0 stays for good.
+//   - When MaxBytes is exceeded, the oldest messages of the topics that were not appended to
+//     for longest go, with their keys. So a flood of new topics costs the quiet ones
+//     their history, not the busy ones. Who misses something is told so when resuming. If there are
+//     still too many topics, those without messages are dropped early, except rooms with somebody in them.
 //   - A topic to which nothing was appended and in whose room nobody is costs
-//     nothing, however often it is read. Its epoch changes at most once in the grace above.
+//     nothing, however often it is read. Its epoch changes at most once in the grace
+//     above, unless topics are dropped early.
 //   - Keys are remembered for IdempotencyWindow, but no more than the newest
 //     10,000 of a topic, or as many as its log keeps if that is more.
 //   - Enter costs the same in rooms of any size, and so does Members with limit 0
 //     except when a lease has run out. Members with a limit looks at every
 //     user of the room, which takes 0.8 ms with 15,000 users and holds up the topic meanwhile.
 type MemoryStore struct {
-	seed   maphash.Seed
-	start  time.Time     // all times inside are durations since then: monotonic (F40)
-	turn   atomic.Uint32 // the shard to sweep next
-	shards [memoryShards]memoryShard
+	// MaxBytes is how much the logs may take altogether. Counted are, for each topic,
+	// 600 bytes and its name, for each message 100 bytes and its data, and for each
+	// key that is remembered 100 bytes and the key. A message larger than MaxBytes is
+	// kept alone. Presence is not counted: a user in a room takes about 170
+	// bytes, and the first one 700. The garbage collector needs space of its own on
+	// top, as much again by default.
+	//
+	// Set it before first use. 0 means 256 MiB, a negative number no bound.
+	MaxBytes int64
+
+	seed    maphash.Seed
+	start   time.Time     // all times inside are durations since then: monotonic (F40)
+	turn    atomic.Int64  // counts writes; modulo memoryShards it is the shard to sweep next
+	bytes   atomic.Int64  // the sum of memoryTopic.counted
+	evicted atomic.Uint64 // entries
+	shards  [memoryShards]memoryShard
 }
 
 var _ Store = (*MemoryStore)(nil)
@@ -78,22 +93,35 @@ var _ Store = (*MemoryStore)(nil)
 // One epoch for all absent topics of a shard, instead of a memory of the
 // dropped ones, is why they cost nothing. As a topic must be born after the
 // last replacement and outlive its grace to cause the next one, replacements
-// are at least memoryGrace apart.
+// are at least memoryGrace apart, unless topics are dropped for want of space.
 type memoryShard struct {
 	mu     sync.Mutex // guards the fields below; taken before the mu of a topic
 	topics memoryMap[string, *memoryTopic]
 	order  []*memoryTopic // the same topics, for the sweep
 	next   int            // index in order
 	epoch  string
+	// Topics with something to evict, from cold to hot; see evict.
+	cold, hot *memoryTopic
+
+	oldest atomic.Int64 // the tick of cold, or memoryNone; written under mu
+	store  *MemoryStore
 }
 
 type memoryTopic struct {
 	name  string
 	epoch string
-	index int // in memoryShard.order; guarded by the shard's mu
+
+	// Guarded by the shard's mu.
+	index          int // in memoryShard.order
+	tick           int64
+	colder, hotter *memoryTopic
+	// Whether t is in the list of these. Becomes false only with mu held as well: who has
+	// appended and still finds it true knows that this will be found for eviction.
+	listed atomic.Bool
 
 	mu      sync.Mutex // guards the fields below
-	dropped bool       // no longer in the shard: look it up again
+	dropped bool       // no longer in the shard: look it up again; written under the shard's mu, too
+	counted int64      // of MaxBytes
 	log     memoryLog
 	room    memoryRoom
 }
@@ -102,7 +130,9 @@ type memoryTopic struct {
 func NewMemoryStore() *MemoryStore {
 	s := &MemoryStore{seed: maphash.MakeSeed(), start: time.Now()}
 	for i := range s.shards {
-		s.shards[i].epoch = newMemoryEpoch()
+		sh := &s.shards[i]
+		sh.store, sh.epoch = s, newMemoryEpoch()
+		sh.oldest.Store(memoryNone)
 	}
 	return s
 }
@@ -119,13 +149,24 @@ func (s *MemoryStore) Append(ctx context.Context, topic string, keep Retention, 
 	if keep.Messages <= 0 || keep.Age < 0 {
 		return "", errMemoryKeep
 	}
-	t, epoch := s.shard(topic).lock(topic, len(entries) > 0)
+	sh, use := s.shard(topic), memoryAppend
+	if len(entries) == 0 {
+		use = memoryLook
+	}
+	t, epoch := sh.lock(topic, use)
 	if t == nil {
 		return epoch, nil
 	}
 	now := s.now() // under the lock, so that the times in a log ascend
 	t.log.append(now, keep, entries)
+	total, listed := s.settle(t), t.listed.Load()
 	t.mu.Unlock()
+	if !listed {
+		sh.relist(t)
+	}
+	if limit := s.limit(); total > limit {
+		s.makeSpace(t, total, limit, now)
+	}
 	s.sweep(now)
 	return t.epoch, nil
 }
@@ -135,12 +176,13 @@ func (s *MemoryStore) Read(ctx context.Context, topic string, q Query) (Page, er
 	if err := ctx.Err(); err != nil {
 		return Page{}, err
 	}
-	t, epoch := s.shard(topic).lock(topic, false)
+	t, epoch := s.shard(topic).lock(topic, memoryLook)
 	if t == nil {
 		return Page{Epoch: epoch, First: 1}, nil
 	}
 	defer t.mu.Unlock()
 	page := t.log.read(s.now(), q)
+	s.settle(t)
 	page.Epoch = t.epoch
 	return page, nil
 }
@@ -153,7 +195,7 @@ func (s *MemoryStore) Enter(ctx context.Context, topic, node string, members []M
 	if len(members) == 0 || lease <= 0 {
 		return nil
 	}
-	t, _ := s.shard(topic).lock(topic, true)
+	t, _ := s.shard(topic).lock(topic, memoryEnter)
 	now := s.now()
 	t.room.enter(now, node, members, lease)
 	t.mu.Unlock()
@@ -167,16 +209,16 @@ func (s *MemoryStore) Leave(ctx context.Context, topic, node string, userIDs []s
 		return err
 	}
 	sh := s.shard(topic)
-	t, _ := sh.lock(topic, false)
+	t, _ := sh.lock(topic, memoryLook)
 	if t == nil {
 		return nil
 	}
 	t.room.leave(node, userIDs)
-	vacant := t.vacant()
+	empty := t.room.empty()
 	t.mu.Unlock()
-	if vacant {
+	if empty {
 		// At once, not by the sweep: rooms without messages come and go in
-		// numbers, and this keeps none of them.
+		// numbers, and this keeps none of them. Others may now be evicted.
 		sh.mu.Lock()
 		sh.dropIfDone(t, s.now())
 		sh.mu.Unlock()
@@ -189,7 +231,7 @@ func (s *MemoryStore) Members(ctx context.Context, topic string, limit int) ([]M
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	t, _ := s.shard(topic).lock(topic, false)
+	t, _ := s.shard(topic).lock(topic, memoryLook)
 	if t == nil {
 		return nil, 0, nil
 	}
@@ -204,16 +246,28 @@ func (s *MemoryStore) shard(topic string) *memoryShard {
 	return &s.shards[maphash.String(s.seed, topic)%memoryShards]
 }
 
-// lock returns a topic with its mu held. Without create and without the topic
+// memoryUse says what a topic is looked up for. Those after memoryLook create it.
+type memoryUse int
+
+const (
+	memoryLook memoryUse = iota
+	memoryEnter
+	memoryAppend
+)
+
+// lock returns a topic with its mu held. If it is not there and not to be created,
 // it returns nil and the epoch that the topic would get.
-func (sh *memoryShard) lock(name string, create bool) (t *memoryTopic, epoch string) {
+func (sh *memoryShard) lock(name string, use memoryUse) (t *memoryTopic, epoch string) {
 	for {
 		sh.mu.Lock()
 		t, epoch = sh.topics.m[name], sh.epoch
-		if t == nil && create {
+		if t == nil && use != memoryLook {
 			t = &memoryTopic{name: name, epoch: epoch, index: len(sh.order)}
 			sh.topics.set(name, t)
 			sh.order = append(sh.order, t)
+		}
+		if use == memoryAppend {
+			sh.touch(t, sh.store.turn.Load())
 		}
 		sh.mu.Unlock()
 		if t == nil {
@@ -258,10 +312,23 @@ func (sh *memoryShard) dropIfDone(t *memoryTopic, now time.Duration) bool {
 	}
 	t.log.expire(now)
 	t.room.expire(now)
-	if !t.vacant() && !t.expired(now) {
-		return false
+	sh.store.settle(t)
+	if t.vacant() || t.expired(now) {
+		sh.drop(t)
+		return true
 	}
+	if t.log.top > 0 && t.room.empty() && !t.listed.Load() {
+		sh.touch(t, sh.store.turn.Load()) // has left the list while somebody was there
+	}
+	return false
+}
+
+// drop forgets t. The caller holds sh.mu and t.mu.
+func (sh *memoryShard) drop(t *memoryTopic) {
 	t.dropped = true
+	sh.store.bytes.Add(-t.counted)
+	t.counted = 0
+	sh.unlink(t)
 	if t.log.top > 0 && t.epoch == sh.epoch {
 		sh.epoch = newMemoryEpoch()
 	}
@@ -274,7 +341,6 @@ func (sh *memoryShard) dropIfDone(t *memoryTopic, now time.Duration) bool {
 	if cap(sh.order) > 64 && last < cap(sh.order)/4 {
 		sh.order = slices.Clone(sh.order)
 	}
-	return true
 }
 
 // vacant reports whether t is as if it had never been used.

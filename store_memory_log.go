@@ -8,6 +8,7 @@ type memoryLog struct {
 	keep    Retention
 	used    time.Duration // when the last Append was
 	entries memoryRing[memoryEntry]
+	size    int64 // of the entries, for MaxBytes
 	keys    memoryKeys
 }
 
@@ -35,8 +36,9 @@ func (l *memoryLog) append(now time.Duration, keep Retention, entries []Entry) {
 		data := make([]byte, len(e.Data))
 		copy(data, e.Data)
 		if l.entries.len() >= keep.Messages {
-			l.entries.discard(1)
+			l.discard(1)
 		}
+		l.size += memoryEntryCost + int64(len(data))
 		l.entries.push(memoryEntry{at: now, time: e.Time, data: data}, keep.Messages)
 		if e.Key != "" {
 			l.keys.add(now, e.Key, l.top, max(memoryKeyLimit, keep.Messages))
@@ -61,8 +63,38 @@ func (l *memoryLog) expire(now time.Duration) {
 		}
 	}
 	if drop > 0 {
-		l.entries.discard(drop)
+		l.discard(drop)
 	}
+}
+
+// discard removes the n oldest entries.
+func (l *memoryLog) discard(n int) {
+	for i := range n {
+		l.size -= memoryEntryCost + int64(len(l.entries.at(i).data))
+	}
+	l.entries.discard(n)
+}
+
+// bare reports whether only the bounds are left.
+func (l *memoryLog) bare() bool { return l.entries.len() == 0 && l.keys.queue.len() == 0 }
+
+// trim frees need bytes, or what it can if that is less, and returns how many entries
+// that cost. At least least of them stay. Keys go first when their entries
+// have left the log, as the contract allows for want of space, but not before.
+func (l *memoryLog) trim(need int64, least int) (removed int) {
+	goal := l.size + l.keys.size - need
+	for l.size+l.keys.size > goal {
+		switch first := l.top - int64(l.entries.len()) + 1; {
+		case l.keys.behind(first):
+			l.keys.forget(1)
+		case l.entries.len() <= least:
+			return removed
+		default:
+			l.discard(1)
+			removed++
+		}
+	}
+	return removed
 }
 
 // read returns a stretch of the log, without the epoch.
@@ -99,6 +131,7 @@ func (l *memoryLog) read(now time.Duration, q Query) Page {
 type memoryKeys struct {
 	offsets memoryMap[string, int64]
 	queue   memoryRing[memoryKey] // the same keys, oldest first
+	size    int64                 // for MaxBytes
 }
 
 type memoryKey struct {
@@ -113,6 +146,7 @@ func (k *memoryKeys) add(now time.Duration, key string, offset int64, limit int)
 	if k.queue.len() >= limit {
 		k.forget(k.queue.len() - limit + 1)
 	}
+	k.size += memoryKeyCost + int64(len(key))
 	k.offsets.set(key, offset)
 	k.queue.push(memoryKey{now, key}, limit)
 }
@@ -140,8 +174,15 @@ func (k *memoryKeys) forget(n int) {
 		return
 	}
 	for i := range n {
-		delete(k.offsets.m, k.queue.at(i).key)
+		key := k.queue.at(i).key
+		k.size -= memoryKeyCost + int64(len(key))
+		delete(k.offsets.m, key)
 	}
 	k.offsets.shrink()
 	k.queue.discard(n)
+}
+
+// behind reports whether the oldest key is that of an entry before first.
+func (k *memoryKeys) behind(first int64) bool {
+	return k.queue.len() > 0 && k.offsets.m[k.queue.at(0).key] < first
 }

@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -76,7 +77,7 @@ func (t *topic) enqueue(p *publication) (lead bool) {
 func (t *topic) await(ctx context.Context, p *publication, lead bool) (Result, error) {
 	if lead {
 		if !t.hub.fast && (p.store || t.hub.opts.Broker != nil) {
-			go t.run() // a Store or Broker may block for longer than ctx allows
+			t.start() // a Store or Broker may block for longer than ctx allows
 		} else {
 			t.step()
 		}
@@ -111,28 +112,51 @@ func (t *topic) step() {
 	t.running = more
 	t.mu.Unlock()
 	if more {
-		go t.run() // ends when nothing is pending
+		t.start()
 	}
 }
 
+// start runs the topic in a goroutine of its own, which ends when nothing is
+// pending. It holds a reference: publishers may give up and release theirs, and
+// the topic that members join meanwhile must be the one that delivers.
+// The caller holds a reference.
+func (t *topic) start() {
+	t.retain()
+	go t.run()
+}
+
 func (t *topic) run() {
+	defer t.release()
 	for {
 		batch := t.take()
 		if batch == nil {
 			return
 		}
 		t.process(batch)
+		// The drains that the batch has started go first, or the next one
+		// could overflow queues that nobody is slow to empty.
+		runtime.Gosched()
 	}
 }
 
-// take returns everything pending; nil ends the run.
+// take returns what is pending, up to a quarter of a connection's queue, so
+// that a batch fits into an empty one; nil ends the run.
 func (t *topic) take() []*publication {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	batch := t.pending
-	t.pending = nil
-	if len(batch) == 0 {
+	room := t.hub.opts.QueueSize / 4
+	n := 0
+	for n < len(t.pending) && (n == 0 || room > 0) {
+		room -= len(t.pending[n].entry.Data) + 64
+		n++
+	}
+	batch := t.pending[:n:n]
+	if t.pending = t.pending[n:]; len(t.pending) == 0 {
+		t.pending = nil
+	}
+	if n == 0 {
 		t.running = false
+		return nil
 	}
 	return batch
 }
@@ -164,14 +188,9 @@ func (t *topic) deliver(batch []*publication) {
 			run.add(p)
 		}
 	}
-	if len(run.frames) > 0 {
-		t.roster.fanOut(run.frames)
-	}
+	run.flush()
 	if run.lost {
 		t.roster.end(CloseResync, "missed messages: reconnect and resume")
-	}
-	for _, f := range run.frames {
-		t.hub.stats.fannedOut(f)
 	}
 }
 
@@ -284,7 +303,7 @@ func (t *topic) release() {
 	table.mu.Lock()
 	t.refs--
 	ended := t.refs == 0
-	if ended {
+	if ended && table.topics[t.name] == t {
 		delete(table.topics, t.name)
 	}
 	table.mu.Unlock()

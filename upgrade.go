@@ -127,5 +127,6 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	c.v1 = c.ws.Subprotocol() != "" // the only one there is, in whatever case the client wrote it
 	c.ws.SetReadLimit(-1)           // read enforces the limit itself, to say why
 	c.out.init(c.sock.Conn, h.opts.QueueSize, u.header.Get("Sec-WebSocket-Extensions") != "", &h.stats)
+	c.out.owner, c.out.mute = c, true
 	return c, nil
 }

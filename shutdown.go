@@ -1,0 +1,95 @@
+package parley
+
+import (
+	"cmp"
+	"context"
+	"sync"
+)
+
+// leaveParallel is how many rooms are told to the Store at once at the end of a hub.
+const leaveParallel = 16
+
+// Shutdown ends the hub: it refuses new connections and sends, tells v1
+// clients when to come back ("bye"), closes all connections with code 4000,
+// and waits for them, until CloseTimeout for clients that do not answer, and
+// until ctx ends for application code that does not return. Then the sockets
+// that are left are cut and the error of ctx is returned. A second call waits likewise.
+func (h *Hub) Shutdown(ctx context.Context) error {
+	h.mu.Lock()
+	first := h.closing.CompareAndSwap(false, true)
+	conns := make([]*Conn, 0, len(h.conns))
+	for _, c := range h.conns {
+		conns = append(conns, c)
+	}
+	if first && !h.beating {
+		close(h.stopped)
+	}
+	if h.idle == nil && len(h.conns) > 0 {
+		h.idle = make(chan struct{})
+	}
+	idle := h.idle
+	h.mu.Unlock()
+	if first {
+		bye := []*frame{newFrame(appendBye(newBuffer(128), int(CloseShutdown), "shutting down", 0, h.opts.RetryWindow.Milliseconds()))}
+		for _, c := range conns {
+			if c.v1 {
+				_ = c.out.put(c, bye, false) // end follows in any case
+			}
+			c.end(CloseShutdown, "shutting down: reconnect")
+			c.sock.hurry() // if it was ending already, with more patience
+		}
+	}
+	return h.await(ctx, idle, conns)
+}
+
+// await waits for the connections and then ends what is left of the hub.
+func (h *Hub) await(ctx context.Context, idle chan struct{}, conns []*Conn) error {
+	var err error
+	if idle != nil {
+		if err = wait(ctx, idle); err != nil {
+			for _, c := range conns {
+				_ = c.sock.Conn.Close()
+			}
+		}
+	}
+	if rooms := h.roomsInUse(); len(rooms) > 0 {
+		left := make(chan struct{})
+		go func() { // ends with the Store calls, which h.cancel below cuts short
+			defer close(left)
+			leaveRooms(rooms)
+		}()
+		err = cmp.Or(wait(ctx, left), err)
+	}
+	h.cancel()
+	return cmp.Or(wait(ctx, h.stopped), err)
+}
+
+// wait waits for done, or returns the error of ctx if that ends before.
+func wait(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	default:
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// leaveRooms tells the Store that nobody is left on this node.
+func leaveRooms(rooms []*topic) {
+	var all sync.WaitGroup
+	turns := make(chan struct{}, leaveParallel)
+	for _, t := range rooms {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			defer t.release()
+			t.room.close()
+		})
+	}
+	all.Wait()
+}
