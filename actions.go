@@ -130,7 +130,7 @@ func (c *Conn) onHistory(in *inbound) (answer, error) {
 		Type: "history", ID: in.ID, Room: m.room, Epoch: page.Epoch, Offset: page.Top,
 		More: new(moreBefore(page)), Entries: page.Entries,
 	}))
-	c.charge(len(f.wire))
+	c.charge(len(f.wire) / askedBytes)
 	return answer{done: true}, c.push(f)
 }
 

@@ -67,24 +67,27 @@ func (c *Conn) handle(p []byte) bool {
 	return true
 }
 
-// tokenBytes is how much a client sends, or has sent to itself by asking for
-// history, for one token of the rate limit, the first in vain: what is costly counts more.
-const tokenBytes = 16 << 10
+const (
+	// sentBytes is how much of a message costs a token of the rate limit more:
+	// a burst of large messages must not overflow the queues of those who read it on ordinary links.
+	sentBytes = 4 << 10
+	// askedBytes is how much history, which goes to the asking client alone, does.
+	askedBytes = 16 << 10
+)
 
 // allow takes the tokens for a message of n bytes. abuse means that the client
 // goes on far above its limit.
 func (c *Conn) allow(n int) (allowed, abuse bool) {
 	o := &c.hub.opts
 	if c.messages.allow(o.RateLimit, o.RateBurst) {
-		c.charge(n)
+		c.charge(n / sentBytes)
 		return true, false
 	}
 	return false, !c.refusals.allow(o.RateLimit, o.RateBurst)
 }
 
-// charge takes a token more for each tokenBytes.
-func (c *Conn) charge(n int) {
-	c.messages.charge(n/tokenBytes, c.hub.opts.RateLimit, c.hub.opts.RateBurst)
+func (c *Conn) charge(tokens int) {
+	c.messages.charge(tokens, c.hub.opts.RateLimit, c.hub.opts.RateBurst)
 }
 
 // refuse tells the client of an error.

@@ -30,8 +30,8 @@ func (t *handlerTable) find(method string) rawHandler {
 }
 
 // On registers the handler of a method that clients call. The data of the
-// call is decoded into In (absent data leaves it zero; fields that In does not have are
-// ignored), validated if In or *In is a Validator, and what f returns is encoded as the reply.
+// call is decoded into In (absent data leaves it zero, but is refused if In is a pointer, which
+// so is never nil; fields that In does not have are ignored), validated if In or *In is a Validator, and what f returns is encoded as the reply.
 //
 // An *Error from f is told to the client as it is; any other error is logged,
 // and told as CodeInternal. A panic closes the connection with 1011. ctx ends
@@ -55,6 +55,9 @@ func On[In, Out any](h *Hub, method string, f func(ctx context.Context, c *Conn,
 			if err := json.Unmarshal(data, &in); err != nil {
 				return nil, NewError(CodeBadRequest, inputError(method, err))
 			}
+		}
+		if v := reflect.ValueOf(&in).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
+			return nil, NewError(CodeBadRequest, fmt.Sprintf("data of %q is missing", method))
 		}
 		if err := validate(&in); err != nil {
 			return nil, err
@@ -80,11 +83,8 @@ func inputError(method string, err error) string {
 	return fmt.Sprintf("data of %q is not what it takes", method)
 }
 
-// validate asks In or *In; a nil pointer has nothing to be asked.
+// validate asks In or *In.
 func validate[In any](in *In) error {
-	if v := reflect.ValueOf(in).Elem(); v.Kind() == reflect.Pointer && v.IsNil() {
-		return nil
-	}
 	v, ok := any(*in).(Validator)
 	if !ok {
 		v, ok = any(in).(Validator)

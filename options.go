@@ -80,7 +80,7 @@ type Options struct {
 
 	// RateLimit is the number of messages per second a connection may send,
 	// RateBurst how many at once. Default 50 and 200. Negative RateLimit: no limit.
-	// Each 16 KiB of a message, or of history asked for, counts as one more.
+	// Each 4 KiB of a message, and each 16 KiB of history asked for, counts as one more.
 	RateLimit float64
 	RateBurst int
 	// MaxConnections refuses connections above it with 503. Default 0: none but the

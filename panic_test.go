@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -117,6 +118,42 @@ func registerPanics(h *Hub) {
 	On(h, "validated", func(context.Context, *Conn, panicsInValidate) (int, error) { return 0, nil })
 	On(h, "decoded", func(context.Context, *Conn, panicsInJSON) (int, error) { return 0, nil })
 	On(h, "encoded", func(context.Context, *Conn, struct{}) (panicsInJSON, error) { return panicsInJSON{}, nil })
+}
+
+// Application code may end the goroutine it runs in, as FailNow of package
+// testing does: the connection ends as after a panic.
+func TestGoexitInApplicationCode(t *testing.T) {
+	for name, opts := range map[string]Options{
+		"handler": {},
+		"Connect": {Hooks: Hooks{Connect: func(_ context.Context, c *Conn) error {
+			if c.UserID() == "victim" {
+				runtime.Goexit()
+			}
+			return nil
+		}}},
+		"Authorize": {Authorize: func(_ context.Context, c *Conn, _ Access) error {
+			if c.UserID() == "victim" {
+				runtime.Goexit()
+			}
+			return nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := serve(t, opts)
+				On(s.Hub, "exit", func(context.Context, *Conn, struct{}) (int, error) { runtime.Goexit(); return 0, nil })
+				unharmed := s.bystanders()
+				c := s.raw("X-User", "victim")
+				c.text(`{"type":"call","id":"1","method":"exit"}`)
+				code, _ := c.closeFrame()
+				require.Equal(t, CloseInternal, code)
+				c.expectEnd()
+				synctest.Wait()
+				require.Equal(t, 2, s.Stats().Connections)
+				unharmed()
+			})
+		})
+	}
 }
 
 // A panic in the Disconnect hook comes too late to close anything, and keeps

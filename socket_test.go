@@ -24,6 +24,8 @@ import (
 func serveSockets(t *testing.T, opts Options) (*Hub, *httptest.Server) {
 	t.Helper()
 	opts.Logger = quiet()
+	// These run in real time, and busy machines are slow.
+	opts.CloseTimeout, opts.PingInterval = time.Minute, time.Hour
 	if opts.Authenticator == nil {
 		opts.Authenticator = headerAuth
 	}
