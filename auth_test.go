@@ -215,7 +215,9 @@ func TestDisconnectUserDuringHandshake(t *testing.T) {
 		clients := make(chan *rawClient, 2)
 		for _, user := range []string{"kim", "lee"} {
 			go func() {
-				clients <- s.rawUnread("X-User", user, "X-Wait", "1")
+				c := s.rawUnread("X-User", user, "X-Wait", "1")
+				c.readOn()
+				clients <- c
 			}()
 			<-entered
 		}
@@ -224,7 +226,6 @@ func TestDisconnectUserDuringHandshake(t *testing.T) {
 		ended := 0
 		for range 2 {
 			c := <-clients
-			c.readOn()
 			time.Sleep(time.Second)
 			synctest.Wait()
 			select {

@@ -62,7 +62,7 @@ func (t *topic) attach(ctx context.Context) {
 	unsubscribe, err := h.opts.Broker.Subscribe(ctx, t.name, t.receive)
 	if err != nil {
 		h.stats.brokerErrors.Add(1)
-		h.log.Error("parley: broker: subscribe failed", "topic", t.kind(), "error", err)
+		h.logError("parley: broker: subscribe failed", "topic", t.kind(), "error", err)
 		return
 	}
 	t.link.unsubscribe = unsubscribe
@@ -98,7 +98,7 @@ func (t *topic) carry(batch []*publication) {
 	}
 	if err != nil {
 		h.stats.brokerErrors.Add(1)
-		h.log.Error("parley: broker: publish failed", "topic", t.kind(), "error", err)
+		h.logError("parley: broker: publish failed", "topic", t.kind(), "error", err)
 	}
 }
 

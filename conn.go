@@ -280,7 +280,7 @@ func (c *Conn) guard(what string, f func()) {
 func (c *Conn) recovered(what string) {
 	if v := recover(); v != nil {
 		c.hub.stats.panics.Add(1)
-		c.hub.log.Error("parley: panic", "in", what, "client", c.id, "panic", v, "stack", string(debug.Stack()))
+		c.hub.logError("parley: panic", "in", what, "client", c.id, "panic", v, "stack", string(debug.Stack()))
 		c.end(CloseInternal, "internal error")
 	}
 }

@@ -113,7 +113,7 @@ func (c *Conn) clientError(err error, what string) *Error {
 		return NewError(CodeUnavailable, "cannot be stored or read right now: try again later with the same id")
 	}
 	c.hub.stats.handlerErrors.Add(1)
-	c.hub.log.Error("parley: handler failed", "in", what, "client", c.id, "error", err)
+	c.hub.logError("parley: handler failed", "in", what, "client", c.id, "error", err)
 	return NewError(CodeInternal, "internal error: it was logged")
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -27,7 +29,8 @@ var (
 type Hub struct {
 	opts     Options
 	log      *slog.Logger
-	node     string // id of this hub in the Store and the Broker
+	faults   *rate.Limiter // of log lines about errors
+	node     string        // id of this hub in the Store and the Broker
 	origins  []string
 	fast     bool // neither Store nor Broker ever blocks
 	stats    counters
@@ -55,7 +58,7 @@ func New(opts Options) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{
-		opts: opts, log: opts.Logger, node: rand.Text(),
+		opts: opts, log: opts.Logger, faults: newLogLimiter(), node: rand.Text(),
 		conns: make(map[string]*Conn), stopped: make(chan struct{}),
 	}
 	_, h.fast = opts.Store.(*MemoryStore)

@@ -126,7 +126,7 @@ func (h *Hub) authenticate(r *http.Request) (id Identity, refused *refusal) {
 	defer func() {
 		if v := recover(); v != nil {
 			h.stats.panics.Add(1)
-			h.log.Error("parley: panic", "in", "Authenticator", "panic", v, "stack", string(debug.Stack()))
+			h.logError("parley: panic", "in", "Authenticator", "panic", v, "stack", string(debug.Stack()))
 			refused = &refusal{http.StatusInternalServerError, "internal error", false}
 		}
 	}()
@@ -144,7 +144,7 @@ func (h *Hub) authenticate(r *http.Request) (id Identity, refused *refusal) {
 		return id, &refusal{http.StatusUnauthorized, e.Message, false}
 	}
 	if err := checkIdentity(id); err != nil {
-		h.log.Error("parley: Authenticator returned an identity that cannot be used", "error", err)
+		h.logError("parley: Authenticator returned an identity that cannot be used", "error", err)
 		return id, &refusal{http.StatusInternalServerError, "internal error", false}
 	}
 	if !id.ExpiresAt.IsZero() && !id.ExpiresAt.After(time.Now()) {

@@ -232,7 +232,7 @@ func (s *roomState) persist(present []Member, gone []string) {
 	}
 	if err != nil {
 		h.stats.storeErrors.Add(1)
-		h.log.Error("parley: store: presence failed", "error", err)
+		h.logError("parley: store: presence failed", "error", err)
 	}
 }
 
@@ -267,7 +267,7 @@ func (s *roomState) members(ctx context.Context, limit int) ([]Member, int, erro
 		all, count, err := h.opts.Store.Members(ctx, s.topic.name, limit)
 		if err != nil {
 			h.stats.storeErrors.Add(1)
-			h.log.Error("parley: store: members not read", "error", err)
+			h.logError("parley: store: members not read", "error", err)
 			return nil, 0, fmt.Errorf("%w: %w", ErrStore, err)
 		}
 		return all, count, nil

@@ -46,7 +46,7 @@ func (t *topic) read(ctx context.Context, q Query) (Page, error) {
 	page, err := t.hub.opts.Store.Read(ctx, t.name, q)
 	if err != nil {
 		t.hub.stats.storeErrors.Add(1)
-		t.hub.log.Error("parley: store: read failed", "topic", t.kind(), "error", err)
+		t.hub.logError("parley: store: read failed", "topic", t.kind(), "error", err)
 		return Page{}, fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	return page, nil

@@ -41,15 +41,17 @@ type Stats struct {
 	StoreErrors   uint64
 	BrokerErrors  uint64 // failed calls of the Broker
 	BrokerGarbage uint64 // payloads of the Broker that were no messages of a node
+	// LogsSuppressed are errors not logged because there were more than 20 at once, or 1 a second.
+	LogsSuppressed uint64
 }
 
 // counters are the atomics behind Stats.
 type counters struct {
-	accepted, refusedAuth, refusedLimit, refusedHandshake                                                atomic.Uint64
-	closedSlow, closedNoHeartbeat, closedAbuse, protocolErrors                                           atomic.Uint64
-	receivedMessages, receivedBytes, refused, rateLimited                                                atomic.Uint64
-	delivered, dropped, signalsReplaced, signalsDropped                                                  atomic.Uint64
-	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors, brokerErrors, brokerGarbage atomic.Uint64
+	accepted, refusedAuth, refusedLimit, refusedHandshake                                                                atomic.Uint64
+	closedSlow, closedNoHeartbeat, closedAbuse, protocolErrors                                                           atomic.Uint64
+	receivedMessages, receivedBytes, refused, rateLimited                                                                atomic.Uint64
+	delivered, dropped, signalsReplaced, signalsDropped                                                                  atomic.Uint64
+	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors, brokerErrors, brokerGarbage, logsSuppressed atomic.Uint64
 }
 
 func (s *counters) received(n int) {
@@ -114,6 +116,6 @@ func (h *Hub) Stats() Stats {
 		SignalsReplaced: s.signalsReplaced.Load(), SignalsDropped: s.signalsDropped.Load(),
 		Written: s.writtenFrames.Load(), WrittenBytes: s.writtenBytes.Load(), Writes: s.writes.Load(),
 		Panics: s.panics.Load(), HandlerErrors: s.handlerErrors.Load(), StoreErrors: s.storeErrors.Load(),
-		BrokerErrors: s.brokerErrors.Load(), BrokerGarbage: s.brokerGarbage.Load(),
+		BrokerErrors: s.brokerErrors.Load(), BrokerGarbage: s.brokerGarbage.Load(), LogsSuppressed: s.logsSuppressed.Load(),
 	}
 }

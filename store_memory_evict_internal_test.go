@@ -2,10 +2,12 @@ package parley
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -58,7 +60,7 @@ func (s *MemoryStore) recount() (n int64) {
 // A client that sends to ever new rooms does not get more than the budget,
 // neither by large messages nor by many topics, names or keys.
 func TestMemoryStoreBudgetHolds(t *testing.T) {
-	const limit = 16 << 20
+	const limit = 8 << 20
 	long := strings.Repeat("x", 250)
 	for _, tc := range []struct {
 		name          string
@@ -66,13 +68,13 @@ func TestMemoryStoreBudgetHolds(t *testing.T) {
 		topic, key    string
 		times, joined int // messages in each room; every joined-th room is not left
 	}{
-		{name: "large messages", rounds: 2000, size: 60_000, topic: "r", times: 1},
-		{name: "large messages in rooms that stay", rounds: 1000, size: 60_000, topic: "r", times: 2, joined: 1},
-		{name: "small messages", rounds: 100_000, size: 10, topic: "r", times: 1},
-		{name: "small messages with keys", rounds: 60_000, size: 10, topic: "r", key: "k", times: 1},
-		{name: "small messages with keys and long names", rounds: 60_000, size: 10, topic: long, key: long, times: 1},
-		{name: "many messages with keys", rounds: 200, size: 10, topic: "r", key: "k", times: 500, joined: 10},
-		{name: "one room", rounds: 1, size: 2000, topic: "r", key: long, times: 50_000},
+		{name: "large messages", rounds: 1000, size: 60_000, topic: "r", times: 1},
+		{name: "large messages in rooms that stay", rounds: 500, size: 60_000, topic: "r", times: 2, joined: 1},
+		{name: "small messages", rounds: 50_000, size: 10, topic: "r", times: 1},
+		{name: "small messages with keys", rounds: 30_000, size: 10, topic: "r", key: "k", times: 1},
+		{name: "small messages with keys and long names", rounds: 30_000, size: 10, topic: long, key: long, times: 1},
+		{name: "many messages with keys", rounds: 100, size: 10, topic: "r", key: "k", times: 500, joined: 10},
+		{name: "one room", rounds: 1, size: 2000, topic: "r", key: long, times: 20_000},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, ctx := limited(limit), context.Background()
@@ -241,6 +243,48 @@ func TestMemoryStoreEvictionPassesBusyTopics(t *testing.T) {
 		putSized(t, s, fmt.Sprint("u", i), 1000)
 	}
 	require.Empty(t, readAll(t, s, "busy").Entries)
+}
+
+// Whatever comes together, a topic that has something to give is in the list.
+func TestMemoryStoreEvictionLosesNoTopic(t *testing.T) {
+	s, ctx := limited(20_000), context.Background()
+	kim := []Member{{UserID: "kim"}}
+	var wg sync.WaitGroup
+	for g := range 8 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(g), 9))
+			for range 5000 {
+				topic, node := fmt.Sprint("t", rng.IntN(30)), fmt.Sprint(g)
+				entries := []Entry{{Data: make([]byte, rng.IntN(2000))}}
+				_, err := s.Append(ctx, topic, usual, entries)
+				switch rng.IntN(4) {
+				case 0:
+					err = errors.Join(err, s.Enter(ctx, topic, node, kim, time.Hour))
+				case 1:
+					err = errors.Join(err, s.Leave(ctx, topic, node, []string{"kim"}))
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, s.recount(), s.Bytes())
+	for i := range s.shards {
+		sh, listed := &s.shards[i], map[*memoryTopic]bool{}
+		var last *memoryTopic
+		for m := sh.cold; m != nil; last, m = m, m.hotter {
+			require.Same(t, last, m.colder)
+			require.False(t, m.dropped)
+			listed[m] = true
+		}
+		require.Same(t, last, sh.hot)
+		for _, m := range sh.order {
+			require.Equal(t, listed[m], m.listed.Load())
+			require.True(t, listed[m] || m.log.bare(), "%s has entries and is not in the list", m.name)
+		}
+	}
 }
 
 // The total follows everything that happens, and comes back to nothing.

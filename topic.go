@@ -178,7 +178,7 @@ func (t *topic) deliver(batch []*publication) {
 	defer func() {
 		if v := recover(); v != nil {
 			t.hub.stats.panics.Add(1)
-			t.hub.log.Error("parley: panic", "in", "fan-out", "topic", t.kind(), "panic", v, "stack", string(debug.Stack()))
+			t.hub.logError("parley: panic", "in", "fan-out", "topic", t.kind(), "panic", v, "stack", string(debug.Stack()))
 		}
 	}()
 	t.store(batch)
@@ -222,7 +222,7 @@ func (t *topic) store(batch []*publication) {
 	epoch, err := t.append(entries)
 	if err != nil {
 		t.hub.stats.storeErrors.Add(1)
-		t.hub.log.Error("parley: store: append failed", "topic", t.kind(), "error", err)
+		t.hub.logError("parley: store: append failed", "topic", t.kind(), "error", err)
 		err = fmt.Errorf("%w: %w", ErrStore, err)
 	}
 	i := 0
