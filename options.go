@@ -39,7 +39,8 @@ type Options struct {
 	// because a TLS proxy is the usual reason for it.
 	Secure func(r *http.Request) bool
 
-	// Store keeps history and presence. Default: NewMemoryStore().
+	// Store keeps history and presence. Default: NewMemoryStore(), which holds
+	// up to 256 MiB in the process.
 	Store Store
 	// StoreTimeout bounds every call of the Store. Default 5 s.
 	StoreTimeout time.Duration

@@ -114,7 +114,9 @@ type Store interface {
 	//
 	// keep.Messages is positive, keep.Age zero or positive; zero is no bound.
 	// Trimming may lag behind, but Read never returns more than keep allowed
-	// at the last Append, and never entries older than its Age.
+	// at the last Append, and never entries older than its Age. A Store that
+	// runs out of its space may keep less than keep allows: it removes the
+	// oldest entries of any topic, which raises First.
 	Append(ctx context.Context, topic string, keep Retention, entries []Entry) (epoch string, err error)
 
 	// Read returns a stretch of topic's log and its bounds. A topic that
@@ -125,7 +127,8 @@ type Store interface {
 	// epoch becomes one that was never used for this topic before. Entries
 	// that left the log by age do not lower Top. A Store may drop a log that
 	// has had no entries for some time, not sooner than an hour after the
-	// last one expired, nor while somebody is in the room. The first Append to a topic
+	// last one expired, or sooner when it runs out of its space, but never
+	// while somebody is in the room. The first Append to a topic
 	// uses the epoch that Read reported before, unless a log was dropped in between.
 	Read(ctx context.Context, topic string, q Query) (Page, error)
 

@@ -301,11 +301,35 @@ func TestMemoryStoreBytes(t *testing.T) {
 		require.Equal(t, s.recount(), s.Bytes())
 		require.Greater(t, s.Bytes(), int64(50*memoryTopicCost))
 		time.Sleep(2 * time.Hour)
-		for range 200 {
+		for range 2000 {
 			require.NoError(t, s.Enter(t.Context(), "room", "n", []Member{{UserID: "u"}}, time.Hour))
 		}
 		require.Zero(t, s.Bytes(), "a room without messages is not counted")
 		require.Zero(t, s.Evicted())
 		require.EqualValues(t, 256<<20, NewMemoryStore().limit())
 	})
+}
+
+// An eviction between the look-up and the Append proper takes the topic out of the list.
+func TestMemoryStoreAppendListsTopicAgain(t *testing.T) {
+	s := limited(-1)
+	require.NoError(t, s.Enter(t.Context(), "t", "n", []Member{{UserID: "u"}}, time.Hour))
+	topic, sh := s.topic("t"), s.shard("t")
+	topic.mu.Lock()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		put(t, s, "t", usual)
+	}()
+	for !topic.listed.Load() {
+		runtime.Gosched()
+	}
+	sh.mu.Lock()
+	sh.unlink(topic)
+	sh.mu.Unlock()
+	topic.mu.Unlock()
+	<-done
+	require.True(t, topic.listed.Load())
+	require.Same(t, topic, sh.cold)
+	require.Equal(t, topic.tick, sh.oldest.Load())
 }
