@@ -60,8 +60,6 @@ func TestHandlerInput(t *testing.T) {
 			{"struct", "", zero},
 			{"struct", "null", zero},
 			{"pointer", `{"X":1}`, one},
-			{"pointer", "", nil},
-			{"pointer", "null", nil},
 			{"map", `{"a":1,"b":2}`, 2.0},
 			{"map", "", 0.0},
 			{"any", `[1,"a",null]`, []any{1.0, "a", nil}},
@@ -75,7 +73,7 @@ func TestHandlerInput(t *testing.T) {
 		}
 		for _, tt := range []struct{ method, data string }{
 			{"struct", `"text"`}, {"struct", `[]`}, {"struct", `{"X":"1"}`}, {"struct", `{"X":1.5}`},
-			{"struct", `{"X":1e99}`}, {"map", `[]`}, {"string", `{}`},
+			{"struct", `{"X":1e99}`}, {"map", `[]`}, {"string", `{}`}, {"pointer", ""}, {"pointer", "null"},
 		} {
 			requireCode(t, d.call(t, tt.method, tt.data), CodeBadRequest, tt.method)
 		}
@@ -126,12 +124,10 @@ func TestHandlerValidation(t *testing.T) {
 		requireReply(t, d.call(t, "pointer", ""), 7.0)
 		requireReply(t, d.call(t, "pointer", "{}"), 7.0)
 
-		// Without data a pointer stays nil: there is nothing to validate.
-		On(h, "nil", func(_ context.Context, _ *Conn, in *byPointer) (bool, error) { return in == nil, nil })
-		On(h, "nil value", func(_ context.Context, _ *Conn, in *byValue) (bool, error) { return in == nil, nil })
+		// A pointer is never nil: without data the call is refused.
 		for _, data := range []string{"", "null"} {
-			requireReply(t, d.call(t, "nil", data), true)
-			requireReply(t, d.call(t, "nil value", data), true)
+			requireCode(t, d.call(t, "pointer pointer", data), CodeBadRequest, "missing")
+			requireCode(t, d.call(t, "value pointer", data), CodeBadRequest, "missing")
 		}
 		require.False(t, d.ended.Load())
 	})

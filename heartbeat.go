@@ -97,9 +97,13 @@ func (h *Hub) roomsInUse() []*topic {
 // does not wait: the calls of the Store are spread over some seconds.
 func (h *Hub) renewPresence() {
 	for _, t := range h.roomsInUse() {
+		name := t.name
+		t.release()
 		time.AfterFunc(rand.N(presenceLease/12), func() {
-			t.room.renew()
-			t.release()
+			if t := h.lookup(name); t != nil {
+				t.room.renew()
+				t.release()
+			}
 		})
 	}
 }
