@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -181,7 +182,7 @@ func TestSignalsToASlowClient(t *testing.T) {
 		slow, _, err := s.tryDial(dialOptions{v1: true})
 		require.NoError(t, err)
 		slow.send(joinR) // and reads nothing so far
-		fast.skipTo("presence")
+		synctest.Wait()
 		payload := strings.Repeat("x", 200)
 		for n := range 200 {
 			for _, name := range []string{"cursor", "typing"} {

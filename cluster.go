@@ -289,11 +289,11 @@ func (r *fanOutRun) reset(before int64) {
 	switch {
 	case t.room != nil:
 		f := historyFrame("history", t.roomName(), told)
-		f.resets = page.Epoch
+		f.resets, f.offset = page.Epoch, page.Top
 		r.push(f)
 	case t.name != topicBroadcast:
 		f := historyFrame("inbox", "", told)
-		f.resets, f.v1Only = page.Epoch, true
+		f.resets, f.offset, f.v1Only = page.Epoch, page.Top, true
 		r.push(f)
 	}
 }

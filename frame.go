@@ -39,7 +39,7 @@ type frame struct {
 
 	skip   *Conn  // connection that must not get it: the sender of a broadcast
 	v1Only bool   // plain clients do not know this type (P1.2)
-	resets string // a history of a new log: the epoch of that log
+	resets string // a history that takes the place of what was known: its epoch; it ends at offset
 	key    string // signals only: newer frames of the same key replace this one
 
 	// Counted by the one goroutine that fans the frame out, see outbox.push.

@@ -334,8 +334,9 @@ func TestConnectionBeforeItIsGreeted(t *testing.T) {
 			require.NoError(t, s.User("kim")[0].Send(t.Context(), "very early"))
 			if disconnect {
 				require.Equal(t, 1, s.DisconnectUser("kim", "banned"))
-				code, _ := c.closeFrame()
-				require.Equal(t, CloseDisconnected, code)
+				f := c.frame()
+				require.EqualValues(t, bitFin|opClose, f.first, "it was not greeted, so nothing else may come")
+				require.Equal(t, string(rawClose(CloseDisconnected, "banned")[6:]), string(f.payload))
 				close(proceed)
 				c.expectEnd()
 				require.Empty(t, s.User("kim"))

@@ -30,6 +30,12 @@ type roomState struct {
 	topic  *topic
 	config RoomConfig
 
+	// telling holds a token during the Store calls of tell, which only flush and close
+	// make: what close tells comes after a flush under way, and close returns after
+	// both. Nobody else waits for it. A channel, because the wait may be as long as a
+	// Store call, which a mutex is not for. mu is taken while it is held.
+	telling chan struct{}
+
 	mu    sync.Mutex // guards the fields below; topicTable.mu or topic.mu is taken while it is held
 	users map[string]*roomUser
 	// told are the names of the users whom the last flush left the v1 members
@@ -49,7 +55,7 @@ type roomUser struct {
 
 func newRoomState(t *topic, cfg RoomConfig) *roomState {
 	return &roomState{
-		topic: t, config: cfg,
+		topic: t, config: cfg, telling: make(chan struct{}, 1),
 		users: make(map[string]*roomUser), told: make(map[string]string), changed: make(map[string]struct{}),
 	}
 }
@@ -179,7 +185,24 @@ func (s *roomState) close() {
 	s.tell()
 }
 
+// tell tells the Store, and then the v1 members of this node.
 func (s *roomState) tell() {
+	msg := s.tellStore()
+	if len(msg.Joined)+len(msg.Left) == 0 || s.topic.hub.closing.Load() {
+		return
+	}
+	sortMembers(msg.Joined)
+	sortMembers(msg.Left)
+	if msg.Count > presenceDetail {
+		msg.Joined, msg.Left = nil, nil
+	}
+	s.topic.announce(appendPresence(nil, msg), true)
+}
+
+// tellStore takes the changes, tells the Store, and returns them.
+func (s *roomState) tellStore() presenceMessage {
+	s.telling <- struct{}{}
+	defer func() { <-s.telling }()
 	s.mu.Lock()
 	msg := presenceMessage{Room: s.topic.roomName(), Count: len(s.users)}
 	var gone []string
@@ -207,14 +230,7 @@ func (s *roomState) tell() {
 	s.mu.Unlock()
 
 	s.persist(present, gone)
-	if len(msg.Joined)+len(msg.Left) > 0 && !s.topic.hub.closing.Load() {
-		sortMembers(msg.Joined)
-		sortMembers(msg.Left)
-		if msg.Count > presenceDetail {
-			msg.Joined, msg.Left = nil, nil
-		}
-		s.topic.announce(appendPresence(nil, msg), true)
-	}
+	return msg
 }
 
 // persist writes changes to the Store. What fails is repaired by the next

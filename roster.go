@@ -134,8 +134,11 @@ func (m *sub) deliver(frames []*frame) {
 func (m *sub) afterHistory(frames []*frame) []*frame {
 	newer := make([]*frame, 0, len(frames))
 	for _, f := range frames {
-		if m.seam && f.resets == m.epoch {
-			continue // its history is of the new log already
+		if m.seam && f.resets != "" {
+			if f.resets == m.epoch && f.offset <= m.from {
+				continue // its history goes at least as far
+			}
+			m.seam = false
 		}
 		if m.seam && f.epoch != "" {
 			restart := f.restart && f.epoch != m.epoch
