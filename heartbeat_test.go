@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,7 +243,8 @@ func TestSlowReaderLives(t *testing.T) {
 		resp, conn, r := s.exchange(request())
 		require.Equal(t, http.StatusSwitchingProtocols, resp.StatusCode)
 		for range 100 {
-			_, err := s.Broadcast(t.Context(), "a broadcast")
+			// Larger than the buffers in between: what is read is what was written.
+			_, err := s.Broadcast(t.Context(), strings.Repeat("b", 20<<10))
 			require.NoError(t, err)
 			_, err = conn.Write(rawBytes(bitFin|opPong, ""))
 			require.NoError(t, err)
