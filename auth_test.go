@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -196,53 +195,6 @@ func TestResumeIsAuthorizedAgain(t *testing.T) {
 		_, resp, err := s.tryDial(dialOptions{user: "kim", v1: true})
 		require.Error(t, err)
 		require.Equal(t, http.StatusForbidden, resp.StatusCode)
-	})
-}
-
-// S8: a user who is disconnected between authentication and upgrade does not
-// slip through; a user who connects afterwards is the Authenticator's business.
-func TestDisconnectUserDuringHandshake(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		entered, proceed := make(chan struct{}), make(chan struct{})
-		s := serve(t, Options{Authenticator: AuthenticatorFunc(func(r *http.Request) (Identity, error) {
-			if r.Header.Get("X-Wait") != "" {
-				entered <- struct{}{}
-				<-proceed
-			}
-			return Identity{ID: r.Header.Get("X-User")}, nil
-		})})
-		unharmed := s.bystanders()
-		clients := make(chan *rawClient, 2)
-		for _, user := range []string{"kim", "lee"} {
-			go func() {
-				c := s.rawUnread("X-User", user, "X-Wait", "1")
-				c.readOn()
-				clients <- c
-			}()
-			<-entered
-		}
-		require.Zero(t, s.DisconnectUser("kim", "banned"))
-		close(proceed)
-		ended := 0
-		for range 2 {
-			c := <-clients
-			time.Sleep(time.Second)
-			synctest.Wait()
-			select {
-			case <-c.done:
-				ended++
-				code, _ := c.closeFrame()
-				require.Equal(t, CloseDisconnected, code)
-			default:
-			}
-		}
-		require.Equal(t, 1, ended)
-		require.Empty(t, s.User("kim"))
-		require.Len(t, s.User("lee"), 1)
-		s.raw("X-User", "kim")
-		require.Len(t, s.User("kim"), 1)
-		require.Empty(t, s.kicks.users)
-		unharmed()
 	})
 }
 

@@ -138,10 +138,10 @@ func TestShutdownWaitsForPresenceUnderWay(t *testing.T) {
 				s := serve(t, Options{Store: store})
 				c := s.plain()
 				c.join("tea", "kim")
-				time.Sleep(presenceTick)
+				time.Sleep(2 * presenceTick)
 				if call == "Leave" {
 					c.send(`{"type":"leave"}`)
-					time.Sleep(presenceTick)
+					time.Sleep(2 * presenceTick)
 				}
 				synctest.Wait()
 				require.EqualValues(t, 1, gate.hit.Load())
