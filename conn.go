@@ -62,12 +62,11 @@ type Conn struct {
 	// Used by the reading goroutine only.
 	messages, refusals, controls bucket
 
-	busy      atomic.Bool  // application code runs in the reading goroutine
-	pongsOwed atomic.Int32 // pings sent and not answered
-	ended     atomic.Bool
-	code      atomic.Int32 // CloseCode, set once
-	lastSeen  uint32       // outbox.writes at the last heartbeat; used by the heartbeat only
-	stuck     bool         // likewise: a write was under way at it
+	busy     atomic.Bool // application code runs in the reading goroutine
+	ended    atomic.Bool
+	code     atomic.Int32 // CloseCode, set once
+	lastSeen uint32       // outbox.writes at the last heartbeat; used by the heartbeat only
+	stuck    bool         // likewise: a write was under way at it
 
 	mu    sync.Mutex // guards the fields below; before roster.mu and roomState.mu
 	rooms []*membership

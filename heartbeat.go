@@ -72,7 +72,6 @@ func (h *Hub) beat(s *shard, now time.Time, late bool) {
 			c.end(CloseNoHeartbeat, "no sign of life")
 			continue
 		}
-		c.pongsOwed.Add(1)
 		if c.out.put(c, pingFrame, false) == pushFull {
 			c.end(CloseSlow, reasonSlow)
 		}

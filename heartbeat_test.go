@@ -98,7 +98,7 @@ func TestServerTimeoutsDoNotApply(t *testing.T) {
 // Pings of many connections do not come all at once.
 func TestPingsAreSpread(t *testing.T) {
 	if testing.Short() {
-		t.Skip("connects two shards of clients")
+		t.Skip("SKIPPED with -short: connects two shards of clients")
 	}
 	bubble(t, func(t *testing.T) {
 		s := serve(t, Options{})

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -123,10 +122,15 @@ func TestJoiningAgain(t *testing.T) {
 func TestNoDeliveryAfterLeave(t *testing.T) {
 	const rounds = 100
 	bubble(t, func(t *testing.T) {
-		h := newHub(t, Options{Room: keepAll, RateLimit: -1})
+		h := newHub(t, Options{Room: keepAll, RateLimit: -1, QueueSize: 1 << 30})
 		d := attach(t, h, directOptions{v1: true})
 		stop := make(chan struct{})
 		var wg sync.WaitGroup
+		end := sync.OnceFunc(func() {
+			close(stop)
+			wg.Wait()
+		})
+		defer end()
 		for p := range 3 {
 			wg.Go(func() {
 				for i := 0; ; i++ {
@@ -149,9 +153,7 @@ func TestNoDeliveryAfterLeave(t *testing.T) {
 				d.do(t, `{"type":"ping","id":"left"}`)
 			}
 		}
-		close(stop)
-		wg.Wait()
-		synctest.Wait()
+		end()
 		left, leaves := false, 0
 		for _, m := range d.wire.messages(t) {
 			switch {

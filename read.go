@@ -148,12 +148,5 @@ func (c *Conn) controlReceived(context.Context, []byte) bool {
 	return false
 }
 
-// pongReceived limits pongs that nobody asked for. The others are free: after
-// a handler that took long they come all at once.
-func (c *Conn) pongReceived(ctx context.Context, p []byte) {
-	if c.pongsOwed.Add(-1) >= 0 {
-		return
-	}
-	c.pongsOwed.Store(0)
-	c.controlReceived(ctx, p)
-}
+// pongReceived counts pongs likewise: ours are answered twice a minute.
+func (c *Conn) pongReceived(ctx context.Context, p []byte) { c.controlReceived(ctx, p) }

@@ -175,6 +175,35 @@ func TestNewEpoch(t *testing.T) {
 	})
 }
 
+// A hole that cannot be filled: what other nodes have stored was not carried,
+// and is no longer kept. Everybody is told, whether it has had live messages
+// since it joined or not; who joined after the hole is not concerned.
+func TestHoleBeyondTheRetention(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := NewMemoryStore()
+		keep := Retention{Messages: 5}
+		h := newHub(t, Options{Store: store, Room: func(string) RoomConfig { return RoomConfig{History: keep} }})
+		old, fresh, late := attach(t, h, directOptions{}), attach(t, h, directOptions{}), attach(t, h, directOptions{})
+		views := map[*direct]*view{old: {room: "r"}, fresh: {room: "r"}, late: {room: "r"}}
+		old.do(t, joinR)
+		fill(t, h, 1)
+		fresh.do(t, joinR)
+		elsewhere := make([]Entry, 20)
+		for i := range elsewhere {
+			elsewhere[i].Data = appendRoomMessage(nil, "r", "", "", fmt.Appendf(nil, "%d", i), 1)
+		}
+		_, err := store.Append(t.Context(), roomPrefix+"r", keep, elsewhere)
+		require.NoError(t, err)
+		late.do(t, joinR)
+		fill(t, h, 2)
+		for d, v := range views {
+			v.apply(t, d.wire.messages(t))
+			require.EqualValues(t, 23, v.offset)
+			require.Equal(t, v.resets, map[*direct]int{old: 2, fresh: 2, late: 1}[d])
+		}
+	})
+}
+
 // P4.3: a room that keeps nothing has no positions and nothing to recover.
 func TestRoomWithoutHistory(t *testing.T) {
 	bubble(t, func(t *testing.T) {

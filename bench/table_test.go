@@ -112,7 +112,7 @@ func TestFlags(t *testing.T) {
 func TestScenarios(t *testing.T) {
 	c, err := parseFlags(nil)
 	if err != nil {
-		t.Skip(err) // a low limit of descriptors
+		t.Skipf("SKIPPED: the limit of open files is too low: %v", err)
 	}
 	if n := len(c.scenarios()); n != 8 {
 		t.Errorf("%d scenarios by default", n)
