@@ -261,3 +261,31 @@ func TestPresenceAtShutdown(t *testing.T) {
 		require.Equal(t, 1, h.Stats().Topics)
 	})
 }
+
+// On several nodes a snapshot is made of what the Store knows, and of the one
+// who joins, of whom the Store will only learn.
+func TestPresenceOfTwoNodes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store, broker := NewMemoryStore(), NewMemoryBroker()
+		a, b := newHub(t, Options{Store: store, Broker: broker}), newHub(t, Options{Store: store, Broker: broker})
+		names := make(map[string]string)
+		crews := make(map[*direct]*crew)
+		for i := range 6 {
+			d := attach(t, []*Hub{a, b}[i%2], directOptions{user: fmt.Sprint("user", i), v1: true})
+			names[d.UserID()] = d.Name()
+			crews[d] = &crew{room: "r"}
+			crews[d].apply(d.say(t, joinR))
+			require.Equal(t, names, crews[d].names, "at the join of %s", d.UserID())
+			require.EqualValues(t, i+1, crews[d].count)
+			elapse(2 * presenceTick)
+			crews[d].apply(d.say(t, `{"type":"presence","id":"1"}`))
+			require.Equal(t, names, crews[d].names)
+			require.Equal(t, names, roll(t, a, "r"))
+			require.Equal(t, names, roll(t, b, "r"))
+		}
+		for d, p := range crews {
+			p.apply(d.wire.messages(t))
+			require.Equal(t, names, p.names)
+		}
+	})
+}
