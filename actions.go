@@ -65,7 +65,11 @@ func (c *Conn) onBroadcast(in *inbound) (answer, error) {
 		return answer{}, ErrClosed
 	}
 	t := c.hub.all
-	p := t.publication(appendBroadcast(nil, c.userID, in.Message), c.key(in.ID))
+	clientID := ""
+	if t.keep.keeps() {
+		clientID = c.id // what is replayed to the sender can be told by it (P4.12)
+	}
+	p := t.publication(appendBroadcast(nil, c.userID, clientID, in.Message), c.key(in.ID))
 	p.skip = c
 	r, err := t.publish(c.ctx, p)
 	return answer{result: r}, err

@@ -251,7 +251,11 @@ func (r *fanOutRun) fill(epoch string, after, before int64) {
 			return
 		}
 		if page.Epoch != epoch || len(page.Entries) == 0 || page.Entries[0].Offset != after+1 {
-			r.reset(before)
+			why := codeGone
+			if page.Epoch != epoch {
+				why = codeReset
+			}
+			r.reset(before, why)
 			return
 		}
 		for _, e := range page.Entries {
@@ -269,13 +273,13 @@ func (r *fanOutRun) restarted(p *publication) bool {
 	if err != nil || page.Epoch != p.epoch {
 		return false
 	}
-	r.reset(p.entry.Offset)
+	r.reset(p.entry.Offset, codeReset)
 	return true
 }
 
 // reset tells the members of a gap: the newest history before an offset takes
 // the place of what they knew (P4.10).
-func (r *fanOutRun) reset(before int64) {
+func (r *fanOutRun) reset(before int64, why Code) {
 	t := r.topic
 	r.restart = true
 	page, err := t.read(t.hub.ctx, Query{Before: before, Limit: min(t.keep.Messages, maxPage)})
@@ -285,7 +289,7 @@ func (r *fanOutRun) reset(before int64) {
 	}
 	page.Top = before - 1
 	page.Entries = t.newestFitting(page.Entries)
-	told := replay{page: page, recovered: new(false)}
+	told := replay{page: page, recovered: new(false), code: why}
 	switch {
 	case t.room != nil:
 		f := historyFrame("history", t.roomName(), told)

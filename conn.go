@@ -33,7 +33,18 @@ const (
 	CloseRefused      CloseCode = 4100
 	CloseDisconnected CloseCode = 4101
 	CloseRateLimit    CloseCode = 4102
+	CloseReplaced     CloseCode = 4103
 )
+
+// comesBack reports whether clients come back after this code by themselves
+// (docs/protocol.md, section 7).
+func (c CloseCode) comesBack() bool {
+	switch c {
+	case CloseNormal, CloseProtocol, CloseBinary, CloseInvalidUTF8, ClosePolicy, CloseTooLarge:
+		return false
+	}
+	return c < CloseRefused || c >= 4200
+}
 
 // slowPatience is how many close timeouts a slow connection gets.
 const slowPatience = 10
@@ -59,8 +70,16 @@ type Conn struct {
 	cancel   context.CancelFunc
 	parts    atomic.Int32 // of the connection that still run: reader and cleanup
 
+	// Its session: set before the connection is started, but for confirmed.
+	generation uint32      // how often the client id was given out before
+	resumed    bool        // the client id is that of an earlier connection
+	confirmed  atomic.Bool // the client has received its session
+	offer      *offer      // of a v1 client; nil once it was greeted
+	old        *Conn       // whose client id it took over; nil once the hooks of that have returned, kept if c did not wait for that
+
 	// Used by the reading goroutine only.
 	messages, refusals, controls bucket
+	rejoins                      int // joins that still cost nothing (P2.7)
 
 	busy     atomic.Bool // application code runs in the reading goroutine
 	ended    atomic.Bool
@@ -75,7 +94,9 @@ type Conn struct {
 	// Connect and Disconnect hooks in order: whoever comes last of the end of
 	// Connect and the cleanup calls Disconnect.
 	connect   connectState
-	farewells bool // Disconnect is owed when Connect has returned
+	farewells bool          // Disconnect is owed when Connect has returned
+	hooksOver bool          // no hook runs for it any more
+	successor chan struct{} // made by awaitHooks, closed with hooksOver
 }
 
 type connectState uint8
@@ -84,10 +105,17 @@ const (
 	connectNever connectState = iota
 	connectRunning
 	connectDone
+	connectSkipped // the connection ended before the hook could be called
 )
 
-// ID returns the client id, unique over all nodes and times.
+// ID returns the client id, unique over all nodes and times. A v1 client that
+// lost its connection and comes back within Options.SessionWindow has the same one on its next
+// Conn; the hooks of the old Conn have all returned when Connect is called for the new one.
 func (c *Conn) ID() string { return c.id }
+
+// Resumed reports whether the client had its client id on an earlier
+// connection, which has ended or was replaced by this one.
+func (c *Conn) Resumed() bool { return c.resumed }
 
 // UserID returns the id of the user; for an anonymous connection it is the client id.
 func (c *Conn) UserID() string { return c.userID }
@@ -230,7 +258,7 @@ func (c *Conn) cleanup() {
 	}
 	grace := h.opts.LeaveGrace
 	code := CloseCode(c.code.Load())
-	if !c.v1 || h.closing.Load() || code == CloseNormal || code >= CloseRefused {
+	if !c.v1 || h.closing.Load() || !code.comesBack() && code != CloseReplaced {
 		grace = 0
 	}
 	for _, m := range rooms {
@@ -238,10 +266,13 @@ func (c *Conn) cleanup() {
 	}
 	c.mu.Lock()
 	c.farewells = c.connect == connectRunning
-	call := c.connect == connectDone
+	call, over := c.connect == connectDone, c.connect != connectRunning
 	c.mu.Unlock()
 	if call {
 		c.disconnected()
+	}
+	if over {
+		c.endHooks()
 	}
 }
 

@@ -122,8 +122,9 @@ func TestConnectedMessage(t *testing.T) {
 		conn := s.Conn(m.str("clientId"))
 		require.Equal(t, message{
 			"type": "connected", "clientId": conn.ID(), "userId": "u1", "username": "Kim",
-			"maxMessageSize": 1234.0, "pingInterval": 10_000.0,
+			"maxMessageSize": 1234.0, "pingInterval": 10_000.0, "session": m.str("session"),
 		}, m)
+		require.True(t, validSession(m.str("session")))
 		require.Len(t, conn.ID(), 26)
 
 		c, _, err = s.tryDial(dialOptions{})
@@ -132,6 +133,7 @@ func TestConnectedMessage(t *testing.T) {
 		m = c.next()
 		require.Equal(t, m.str("clientId"), m.str("userId"))
 		require.NotContains(t, m, "username")
+		require.NotContains(t, m, "session", "a plain client knows no sessions")
 	})
 }
 

@@ -141,8 +141,8 @@ func attach(t testing.TB, h *Hub, o directOptions) *direct {
 	c.out.init(w, h.opts.QueueSize, false, &h.stats)
 	require.Nil(t, h.slots.takeAddress("", 0, 0))
 	require.Nil(t, h.slots.takeUser(o.user, 0))
-	c.init(Identity{ID: o.user, Name: o.name}, "")
-	require.True(t, h.register(c))
+	c.init(&arrival{identity: Identity{ID: o.user, Name: o.name}})
+	require.True(t, h.register(c, nil))
 	go func() { // the reader of a connection from which nothing comes
 		<-c.ctx.Done()
 		_ = c.sock.Close()

@@ -36,12 +36,13 @@ var actions = map[string]action{
 // handle carries out one message and answers it. It reports whether the
 // connection may go on.
 func (c *Conn) handle(p []byte) bool {
-	allowed, abuse := c.allow(len(p))
-	if abuse {
-		return false
-	}
 	var in inbound
-	if err := decode(p, &in); err != nil {
+	err := decode(p, &in)
+	allowed, abuse := c.allow(len(p), in.Type)
+	switch {
+	case abuse:
+		return false
+	case err != nil:
 		c.refuse(in.ID, err)
 		return true
 	}
@@ -57,10 +58,10 @@ func (c *Conn) handle(p []byte) bool {
 			": see docs/protocol.md for the types there are"))
 		return true
 	}
-	a, err := act(c, &in)
+	a, failed := act(c, &in)
 	switch {
-	case err != nil:
-		c.refuse(in.ID, c.clientError(err, in.Type))
+	case failed != nil:
+		c.refuse(in.ID, c.clientError(failed, in.Type))
 	case in.ID != "" && !a.done:
 		_ = c.push(newFrame(appendAck(newBuffer(96), in.ID, a.result.Epoch, a.result.Offset, a.result.Duplicate)))
 	}
@@ -76,9 +77,14 @@ const (
 )
 
 // allow takes the tokens for a message of n bytes. abuse means that the client
-// goes on far above its limit.
-func (c *Conn) allow(n int) (allowed, abuse bool) {
+// goes on far above its limit. The first joins are free: a client that comes back
+// to all its rooms at once has done nothing wrong.
+func (c *Conn) allow(n int, typ string) (allowed, abuse bool) {
 	o := &c.hub.opts
+	if typ == "join" && c.rejoins > 0 {
+		c.rejoins--
+		return true, false
+	}
 	if c.messages.allow(o.RateLimit, o.RateBurst) {
 		c.charge(n / sentBytes)
 		return true, false

@@ -20,6 +20,8 @@ type connectedMessage struct {
 	PingInterval     int64  // milliseconds
 	Epoch            string // position of the broadcast topic, if it has a history
 	Offset           int64
+	Session          string // v1 clients only
+	Resumed          *bool  // left out if nil: no session was offered
 }
 
 func appendConnected(dst []byte, m connectedMessage) []byte {
@@ -36,6 +38,14 @@ func appendConnected(dst []byte, m connectedMessage) []byte {
 	dst = append(dst, `,"pingInterval":`...)
 	dst = strconv.AppendInt(dst, m.PingInterval, 10)
 	dst = appendPosition(dst, m.Epoch, m.Offset)
+	if m.Session != "" {
+		dst = append(dst, `,"session":`...)
+		dst = appendJSONString(dst, m.Session)
+	}
+	if m.Resumed != nil {
+		dst = append(dst, `,"resumed":`...)
+		dst = strconv.AppendBool(dst, *m.Resumed)
+	}
 	return append(dst, '}')
 }
 
@@ -70,10 +80,14 @@ func appendNotification(dst []byte, data []byte, timestamp int64) []byte {
 }
 
 // appendBroadcast appends a broadcast. senderID is "" if the application
-// itself sent it (P3.7).
-func appendBroadcast(dst []byte, senderID string, message []byte) []byte {
+// itself sent it (P3.7). clientID is left out if it is "" (P4.12).
+func appendBroadcast(dst []byte, senderID, clientID string, message []byte) []byte {
 	dst = append(dst, `{"type":"broadcast","senderId":`...)
 	dst = appendJSONString(dst, senderID)
+	if clientID != "" {
+		dst = append(dst, `,"clientId":`...)
+		dst = appendJSONString(dst, clientID)
+	}
 	dst = append(dst, `,"message":`...)
 	dst = appendRaw(dst, message)
 	return append(dst, '}')
@@ -167,10 +181,11 @@ func appendSignal(dst []byte, room, senderID, username, name string, data []byte
 type historyMessage struct {
 	Type            string // "history" or "inbox"
 	ID              string // of the request for a page
-	Room            string // "" for an inbox
+	Room            string // "" for an inbox and for the broadcast
 	Epoch           string // "" for a topic without history; entries then carry no position
 	Offset          int64  // of the newest message of the topic
 	Recovered, More *bool  // left out if nil
+	Code            Code   // why Recovered is false, else ""
 	Entries         []Entry
 }
 
@@ -186,6 +201,10 @@ func appendHistory(dst []byte, m historyMessage) []byte {
 	if m.Recovered != nil {
 		dst = append(dst, `,"recovered":`...)
 		dst = strconv.AppendBool(dst, *m.Recovered)
+	}
+	if m.Code != "" {
+		dst = append(dst, `,"code":`...)
+		dst = appendJSONString(dst, string(m.Code))
 	}
 	if m.More != nil {
 		dst = append(dst, `,"more":`...)

@@ -69,9 +69,9 @@ func TestEncodeMessages(t *testing.T) {
 		{"private", appendPrivate(nil, nasty, raw, big), object{"type": "private", "senderId": nastyText, "message": value, "timestamp": bigNumber}},
 		{"private of the application", appendPrivate(nil, "", nil, 1), object{"type": "private", "senderId": "", "message": nil, "timestamp": json.Number("1")}},
 		{"notification", appendNotification(nil, raw, big), object{"type": "notification", "data": value, "timestamp": bigNumber}},
-		{"broadcast", appendBroadcast(nil, nasty, raw), object{"type": "broadcast", "senderId": nastyText, "message": value}},
+		{"broadcast", appendBroadcast(nil, nasty, "", raw), object{"type": "broadcast", "senderId": nastyText, "message": value}},
 		{"system", appendSystem(nil, nasty, nasty), object{"type": "system", "room": nastyText, "content": nastyText}},
-		{"positioned", appendPositioned(nil, appendBroadcast(nil, "s", raw), nasty, big),
+		{"positioned", appendPositioned(nil, appendBroadcast(nil, "s", "", raw), nasty, big),
 			object{"type": "broadcast", "senderId": "s", "message": value, "epoch": nastyText, "offset": bigNumber}},
 		{"positioned, empty object", appendPositioned(nil, []byte(`{}`), "e", 1), object{"epoch": "e", "offset": json.Number("1")}},
 		{"ack", appendAck(nil, nasty, "", 5, false), object{"type": "ack", "id": nastyText}},
@@ -138,7 +138,7 @@ func TestEncodeConnectedStart(t *testing.T) {
 // The functions append: what is in dst stays, and raw values stay as written.
 func TestEncodeAppends(t *testing.T) {
 	raw := []byte("{ \"b\" : 1.0e5, \"a\":[ ] }")
-	p := appendBroadcast([]byte("head"), "s", raw)
+	p := appendBroadcast([]byte("head"), "s", "", raw)
 	require.Equal(t, `head{"type":"broadcast","senderId":"s","message":`+string(raw)+`}`, string(p))
 
 	object := []byte(`{"a":1}`)

@@ -38,7 +38,15 @@ const (
 	CodeLimit         Code = "limit"
 	CodeUnavailable   Code = "unavailable"
 	CodeClosing       Code = "closing"
+	CodeBadSession    Code = "bad_session"
 	CodeInternal      Code = "internal"
+)
+
+// Why a position could not be resumed from: the code of a history or inbox (P4.5).
+const (
+	codeGone  Code = "gone"  // what was missed is not all kept, or too much
+	codeReset Code = "reset" // the position is of another log
+	codeAhead Code = "ahead" // the position lies after the newest message
 )
 
 // Error is an error meant for the client: handlers, hooks and Authorize return

@@ -126,13 +126,15 @@ var headerAuth = AuthenticatorFunc(func(r *http.Request) (Identity, error) {
 
 // client is a WebSocket client that knows nothing of the hub's code.
 type client struct {
-	t    *testing.T
-	ws   *websocket.Conn
-	id   string
-	raw  net.Conn
-	in   chan message
-	done chan struct{} // closed when reading ended, after err is set
-	err  error
+	t   *testing.T
+	ws  *websocket.Conn
+	id  string
+	raw net.Conn
+
+	hello message // "connected"
+	in    chan message
+	done  chan struct{} // closed when reading ended, after err is set
+	err   error
 }
 
 // message is a decoded server message.
@@ -199,7 +201,8 @@ func (s *server) connect(o dialOptions) *client {
 	c, _, err := s.tryDial(o)
 	require.NoError(s.t, err)
 	c.read()
-	c.id = c.expect("connected").str("clientId")
+	c.hello = c.expect("connected")
+	c.id = c.hello.str("clientId")
 	return c
 }
 

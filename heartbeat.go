@@ -32,6 +32,9 @@ func (h *Hub) background() {
 		now := time.Now()
 		late := h.late(now.Sub(last))
 		last = now
+		h.mu.Lock()
+		h.sessions.forget(now)
+		h.mu.Unlock()
 		for i, s := range h.all.roster.list() {
 			if i%beatPhases == phase%beatPhases {
 				h.beat(s, now, late)

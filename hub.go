@@ -39,16 +39,18 @@ type Hub struct {
 	all      *topic
 	slots    slots
 	kicks    kicks
+	sessions sessions
 
 	ctx     context.Context // of Store calls that belong to no single caller; ends with Shutdown
 	cancel  context.CancelFunc
 	closing atomic.Bool
 
-	mu      sync.Mutex       // guards the fields below; nothing else is locked while it is held
-	conns   map[string]*Conn // until nothing of them runs any more
-	idle    chan struct{}    // made by Shutdown, closed when conns is empty
-	beating bool             // the background goroutine was started
-	stopped chan struct{}    // closed when it has ended
+	mu       sync.Mutex         // guards the fields below and sessions; nothing else is locked while it is held
+	conns    map[string]*Conn   // by client id, until nothing of them runs any more
+	replaced map[*Conn]struct{} // likewise, those whose client id a newer connection has
+	idle     chan struct{}      // made by Shutdown, closed when both are empty
+	beating  bool               // the background goroutine was started
+	stopped  chan struct{}      // closed when it has ended
 }
 
 // New returns a Hub. The only required option is Authenticator. A Hub needs
@@ -59,7 +61,7 @@ func New(opts Options) (*Hub, error) {
 	}
 	h := &Hub{
 		opts: opts, log: opts.Logger, faults: newLogLimiter(), node: rand.Text(),
-		conns: make(map[string]*Conn), stopped: make(chan struct{}),
+		conns: make(map[string]*Conn), replaced: make(map[*Conn]struct{}), stopped: make(chan struct{}),
 	}
 	_, h.fast = opts.Store.(*MemoryStore)
 	h.fast = h.fast && opts.Broker == nil
@@ -74,6 +76,7 @@ func New(opts Options) (*Hub, error) {
 	h.table.topics = make(map[string]*topic)
 	h.slots.init()
 	h.kicks.users = make(map[string]uint64)
+	h.sessions.init(opts.SessionKey, opts.SessionWindow)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.all = h.acquire(topicBroadcast) // never released
 	return h, nil
@@ -108,52 +111,83 @@ func (h *Hub) accept(w http.ResponseWriter, r *http.Request) (*Conn, *refusal) {
 		return nil, refused
 	}
 	since := h.kicks.begin()
-	identity, refused := h.authenticate(r)
-	if refused == nil {
-		refused = h.slots.takeUser(identity.ID, h.opts.MaxPerUser)
-	}
+	arriving := &arrival{ip: ip, offer: readOffer(r)}
+	refused := h.identify(r, arriving)
 	if refused != nil {
 		h.kicks.end("", since)
 		h.slots.giveAddress(ip)
 		return nil, refused
 	}
-	c := h.admit(w, r, identity, ip)
-	kicked := h.kicks.end(identity.ID, since)
+	c := h.admit(w, r, arriving)
 	if c == nil {
+		h.kicks.end("", since)
 		h.slots.giveAddress(ip)
-		h.slots.giveUser(identity.ID)
+		h.slots.giveUser(arriving.identity.ID)
 		return nil, nil
 	}
-	if kicked {
+	if h.kicks.end(c.userID, since) {
 		c.end(CloseDisconnected, "disconnected by the application")
 	}
 	return c, nil
 }
 
+// arrival is a handshake on its way to become a connection.
+type arrival struct {
+	ip       string
+	identity Identity
+	offer    offer
+	ticket   *ticket // nil unless a session was offered that is this user's
+}
+
+// identify finds out who is there, and takes a slot for the user. The connection that is about
+// to be replaced still holds one: it must not keep its own client out.
+func (h *Hub) identify(r *http.Request, a *arrival) (refused *refusal) {
+	if a.identity, refused = h.authenticate(r); refused != nil {
+		return refused
+	}
+	most := h.opts.MaxPerUser
+	if t, ok := h.sessions.verify(a.offer.session, a.identity.ID); ok {
+		a.ticket = &t
+		if most > 0 && h.holds(t.clientID) {
+			most++
+		}
+	}
+	return h.slots.takeUser(a.identity.ID, most)
+}
+
+// holds reports whether a connection that has not ended altogether has this client id.
+func (h *Hub) holds(clientID string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.conns[clientID] != nil
+}
+
 // admit upgrades and registers a connection; nil if that failed, or the hub
 // was shut down meanwhile.
-func (h *Hub) admit(w http.ResponseWriter, r *http.Request, identity Identity, ip string) *Conn {
+func (h *Hub) admit(w http.ResponseWriter, r *http.Request, a *arrival) *Conn {
 	c, err := h.upgrade(w, r)
 	if err != nil {
 		h.stats.handshakeRefused(http.StatusBadRequest)
 		h.log.Debug("parley: handshake failed", "error", err)
 		return nil
 	}
-	c.init(identity, ip)
-	if !h.register(c) {
+	c.init(a)
+	if !h.register(c, a.ticket) {
 		_ = c.sock.Conn.Close()
 		return nil
+	}
+	if c.old != nil {
+		h.stats.replaced.Add(1)
+		c.old.end(CloseReplaced, "replaced by a newer connection of the same client")
 	}
 	return c
 }
 
-func (c *Conn) init(identity Identity, ip string) {
-	c.id, c.ip, c.identity = rand.Text(), ip, identity
-	c.userID, c.name = identity.ID, identity.Name
-	if identity.ID == "" {
-		c.userID, c.name = c.id, ""
-	} else if c.name == "" {
-		c.name = clip(identity.ID)
+func (c *Conn) init(a *arrival) {
+	c.ip, c.identity = a.ip, a.identity
+	if c.v1 {
+		c.offer = &a.offer
+		c.rejoins = c.hub.opts.MaxRooms
 	}
 	// Background: the hub closes its connections itself, and a parent that can
 	// end would keep an entry for each of them.
@@ -162,12 +196,23 @@ func (c *Conn) init(identity Identity, ip string) {
 	c.sock.alive.Store(true)
 }
 
-// register adds c; false if the hub was shut down meanwhile.
-func (h *Hub) register(c *Conn) bool {
+// register gives c its client id, a new one or that of the ticket, and adds
+// it; false if the hub was shut down meanwhile.
+func (h *Hub) register(c *Conn, t *ticket) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closing.Load() {
 		return false
+	}
+	c.id = rand.Text()
+	if t != nil && c.v1 {
+		if generation, old, ok := h.claim(*t); ok {
+			c.id, c.generation, c.old, c.resumed = t.clientID, generation, old, true
+		}
+	}
+	c.setUser()
+	if c.old != nil {
+		h.replaced[c.old] = struct{}{}
 	}
 	h.conns[c.id] = c
 	if !h.beating {
@@ -177,14 +222,28 @@ func (h *Hub) register(c *Conn) bool {
 	return true
 }
 
+// setUser fills in what follows from identity and client id.
+func (c *Conn) setUser() {
+	c.userID, c.name = c.identity.ID, c.identity.Name
+	if c.userID == "" {
+		c.userID, c.name = c.id, ""
+	} else if c.name == "" {
+		c.name = clip(c.userID)
+	}
+}
+
 // release reports that nothing of c runs any more.
 func (h *Hub) release(c *Conn) {
 	h.slots.giveAddress(c.ip)
 	h.slots.giveUser(c.identity.ID)
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.conns, c.id)
-	if len(h.conns) == 0 && h.idle != nil {
+	if h.conns[c.id] == c {
+		delete(h.conns, c.id)
+		h.sessions.park(c)
+	}
+	delete(h.replaced, c)
+	if len(h.conns)+len(h.replaced) == 0 && h.idle != nil {
 		close(h.idle)
 		h.idle = nil
 	}

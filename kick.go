@@ -50,7 +50,8 @@ func (h *Hub) DisconnectUser(userID, reason string) int {
 	h.kicks.kick(userID)
 	var conns []*Conn
 	h.mu.Lock()
-	for _, c := range h.conns { // those too that have not entered their topics yet
+	delete(h.sessions.parked, userID) // an anonymous user is its client id
+	for _, c := range h.conns {       // those too that have not entered their topics yet
 		if c.userID == userID && !c.ended.Load() {
 			conns = append(conns, c)
 		}

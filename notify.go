@@ -74,7 +74,7 @@ func (h *Hub) Broadcast(ctx context.Context, v any, opts ...SendOption) (Result,
 	if err != nil {
 		return Result{}, err
 	}
-	return h.all.publish(ctx, h.all.publication(appendBroadcast(nil, "", message), key))
+	return h.all.publish(ctx, h.all.publication(appendBroadcast(nil, "", "", message), key))
 }
 
 // Notify sends v, encoded as JSON, as a notification to a user: to all

@@ -72,6 +72,15 @@ type Options struct {
 	// to be written and for the peer's close frame. Default 1 s. One that is
 	// closed for reading too slowly (4001) gets ten times as long, to be told so.
 	CloseTimeout time.Duration
+	// SessionWindow is how long after its connection ended a v1 client can come back
+	// and keep its client id (P1.9). Default 2 min, which is IdempotencyWindow.
+	SessionWindow time.Duration
+	// SessionKey signs the sessions of v1 clients. Nodes with the same key, and a
+	// process that is started again with it, accept each other's sessions for 24 hours, so that clients keep
+	// their client ids, and anonymous ones their user ids. At least 32 bytes from a
+	// secure random source, kept secret; a new key costs clients no more than their client ids.
+	// Default: a random one, which ends with the hub.
+	SessionKey []byte
 	// LeaveGrace is how long a v1 client that lost its connection stays in
 	// its rooms (P3.6). Default 10 s; negative: none.
 	LeaveGrace time.Duration
@@ -175,6 +184,7 @@ func (o *Options) setDefaults() error {
 	or(&o.QueueSize, 1<<20)
 	or(&o.PingInterval, 30*time.Second)
 	or(&o.CloseTimeout, time.Second)
+	or(&o.SessionWindow, IdempotencyWindow)
 	or(&o.LeaveGrace, 10*time.Second)
 	or(&o.RetryWindow, 5*time.Second)
 	or(&o.RateLimit, 50)
@@ -197,6 +207,8 @@ func (o *Options) check() error {
 		{"PingInterval", o.PingInterval >= beatPhases*time.Millisecond},
 		{"CloseTimeout", o.CloseTimeout > 0},
 		{"RetryWindow", o.RetryWindow > 0},
+		{"SessionWindow", o.SessionWindow > 0},
+		{"SessionKey (it must have 32 bytes)", len(o.SessionKey) == 0 || len(o.SessionKey) >= 32},
 		{"RateBurst", o.RateBurst > 0},
 		{"MaxRooms", o.MaxRooms > 0},
 		{"QueueSize (it must hold four messages of MaxMessageSize)", o.QueueSize >= 4*o.MaxMessageSize},

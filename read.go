@@ -53,6 +53,7 @@ func (c *Conn) readAll() (CloseCode, string) {
 			return CloseInvalidUTF8, "text is not UTF-8"
 		}
 		c.hub.stats.received(len(p))
+		c.confirm()
 		ok := true
 		c.working(func() { ok = c.handle(p) })
 		if len(*buf) <= 16<<10 {
@@ -149,4 +150,14 @@ func (c *Conn) controlReceived(context.Context, []byte) bool {
 }
 
 // pongReceived counts pongs likewise: ours are answered twice a minute.
-func (c *Conn) pongReceived(ctx context.Context, p []byte) { c.controlReceived(ctx, p) }
+func (c *Conn) pongReceived(ctx context.Context, p []byte) {
+	c.confirm()
+	c.controlReceived(ctx, p)
+}
+
+// confirm notes that the client has received what we sent first, and so its session.
+func (c *Conn) confirm() {
+	if !c.confirmed.Load() {
+		c.confirmed.Store(true)
+	}
+}

@@ -22,6 +22,7 @@ type position struct {
 type replay struct {
 	page       Page
 	recovered  *bool // nil unless the client gave a position
+	code       Code  // why recovered is false, else ""
 	generation uint32
 }
 
@@ -55,12 +56,13 @@ func (t *topic) read(ctx context.Context, q Query) (Page, error) {
 // catchUp reads what a client needs that was at pos, or that is new if pos is
 // nil: all that it missed, or the newest messages; never a part of what it missed.
 func (t *topic) catchUp(ctx context.Context, pos *position) (replay, error) {
+	var why Code
 	if pos != nil {
 		page, err := t.read(ctx, Query{Forward: true, After: pos.offset, Limit: maxReplay})
 		if err != nil {
 			return replay{}, err
 		}
-		if t.complete(page, *pos) {
+		if why = t.incomplete(page, *pos); why == "" {
 			return replay{page: page, recovered: new(true)}, nil
 		}
 	}
@@ -71,17 +73,25 @@ func (t *topic) catchUp(ctx context.Context, pos *position) (replay, error) {
 	page.Entries = t.newestFitting(page.Entries)
 	r := replay{page: page}
 	if pos != nil {
-		r.recovered = new(false)
+		r.recovered, r.code = new(false), why
 	}
 	return r, nil
 }
 
-// complete reports whether page holds everything after pos, and fits into a queue.
-func (t *topic) complete(page Page, pos position) bool {
-	return page.Epoch == pos.epoch && page.Epoch != "" &&
-		pos.offset <= page.Top && pos.offset >= page.First-1 &&
-		int64(len(page.Entries)) == page.Top-pos.offset &&
-		len(t.newestFitting(page.Entries)) == len(page.Entries)
+// incomplete tells why page does not hold everything after pos, or holds more
+// than fits into a queue; "" if it is all there.
+func (t *topic) incomplete(page Page, pos position) Code {
+	switch {
+	case page.Epoch != pos.epoch || page.Epoch == "":
+		return codeReset
+	case pos.offset > page.Top:
+		return codeAhead
+	case pos.offset < page.First-1,
+		int64(len(page.Entries)) != page.Top-pos.offset,
+		len(t.newestFitting(page.Entries)) != len(page.Entries):
+		return codeGone
+	}
+	return ""
 }
 
 // newestFitting returns the newest of entries that together take at most half
@@ -123,6 +133,6 @@ func historyFrame(typ, room string, r replay) *frame {
 	}
 	return newFrame(appendHistory(newBuffer(size), historyMessage{
 		Type: typ, Room: room, Epoch: r.page.Epoch, Offset: r.page.Top,
-		Recovered: r.recovered, Entries: r.page.Entries,
+		Recovered: r.recovered, Code: r.code, Entries: r.page.Entries,
 	}))
 }

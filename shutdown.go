@@ -21,10 +21,13 @@ func (h *Hub) Shutdown(ctx context.Context) error {
 	for _, c := range h.conns {
 		conns = append(conns, c)
 	}
+	for c := range h.replaced {
+		conns = append(conns, c)
+	}
 	if first && !h.beating {
 		close(h.stopped)
 	}
-	if h.idle == nil && len(h.conns) > 0 {
+	if h.idle == nil && len(conns) > 0 {
 		h.idle = make(chan struct{})
 	}
 	idle := h.idle

@@ -1,6 +1,9 @@
 package parley
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
 // start makes the connection a member of its topics, greets the client and
 // tells the application. It reports whether there is anything to read.
@@ -19,6 +22,7 @@ func (c *Conn) start() bool {
 	if c.inbox != nil {
 		c.openInbox()
 	}
+	c.offer = nil // not needed any more
 	return c.connected()
 }
 
@@ -61,26 +65,57 @@ func (c *Conn) greet() {
 	}
 	// Without the position, after an error, the client cannot know what it
 	// missed when it comes back: it is told of a gap then.
-	var page Page
+	var r replay
 	err := h.all.begin(c.ctx)
-	if err == nil {
-		page, err = h.all.read(c.ctx, Query{})
+	switch {
+	case err != nil:
+	case c.offer != nil && c.offer.broadcast != nil:
+		r, err = h.all.catchUp(c.ctx, c.offer.broadcast)
+	default:
+		r.page, err = h.all.read(c.ctx, Query{})
 	}
 	if err == nil {
-		m.Epoch, m.Offset = page.Epoch, page.Top
+		m.Epoch, m.Offset = r.page.Epoch, r.page.Top
 	}
-	c.out.greet(newFrame(appendConnected(newBuffer(192), m)))
-	c.inAll.endReplay(generation, nil, &page)
+	var missed []*frame
+	if r.recovered != nil {
+		missed = []*frame{historyFrame("history", "", r)}
+	}
+	if c.v1 {
+		m.Session = h.sessions.issue(c.id, c.identity.ID, c.generation)
+		if c.offer.session != "" {
+			m.Resumed = &c.resumed
+		}
+	}
+	c.out.greet(newFrame(appendConnected(newBuffer(256), m)))
+	c.tellOffer()
+	c.inAll.endReplay(generation, missed, &r.page)
 }
 
-// openInbox sends a v1 client what is in its user's inbox, and then what comes live.
+// tellOffer says what of a client's offer was not accepted, and counts what was.
+func (c *Conn) tellOffer() {
+	if c.offer == nil {
+		return
+	}
+	if c.resumed {
+		c.hub.stats.resumed.Add(1)
+	} else if c.offer.session != "" {
+		c.hub.stats.sessionsRefused.Add(1)
+		c.refuse("", NewError(CodeBadSession, "the session was not accepted: go on as a new client"))
+	}
+	if c.offer.malformed {
+		c.refuse("", NewError(CodeBadRequest, "a subprotocol entry could not be read: see docs/protocol.md, P1.8 to P1.11"))
+	}
+}
+
+// openInbox sends a v1 client what is in its user's inbox, or what it missed of it, and then what comes live.
 func (c *Conn) openInbox() {
 	m := c.inbox
 	if !c.v1 {
 		m.endReplay(m.startReplay(), nil, nil)
 		return
 	}
-	r, err := m.topic.subscribe(c.ctx, &m.sub, nil, func(r replay) []*frame {
+	r, err := m.topic.subscribe(c.ctx, &m.sub, c.offer.inbox, func(r replay) []*frame {
 		return []*frame{historyFrame("inbox", "", r)}
 	})
 	if err != nil {
@@ -91,10 +126,14 @@ func (c *Conn) openInbox() {
 	}
 }
 
-// connected runs the Connect hook.
+// connected runs the Connect hook, after the last hook of the connection
+// whose client id c has: what an application keeps by client id is in order.
 func (c *Conn) connected() bool {
 	var err error
-	if hook := c.hub.opts.Hooks.Connect; hook != nil {
+	done := connectDone
+	if !c.awaitTurn() {
+		done = connectSkipped
+	} else if hook := c.hub.opts.Hooks.Connect; hook != nil {
 		c.guard("Connect hook", func() { err = hook(c.ctx, c) })
 	}
 	if err != nil {
@@ -105,11 +144,14 @@ func (c *Conn) connected() bool {
 		c.end(CloseRefused, reason)
 	}
 	c.mu.Lock()
-	c.connect = connectDone
+	c.connect = done
 	owed := c.farewells
 	c.mu.Unlock()
-	if owed {
+	if owed && done == connectDone {
 		c.disconnected()
+	}
+	if owed {
+		c.endHooks()
 	}
 	return !c.ended.Load()
 }
@@ -118,4 +160,42 @@ func (c *Conn) disconnected() {
 	if hook := c.hub.opts.Hooks.Disconnect; hook != nil {
 		c.guard("Disconnect hook", func() { hook(c, CloseCode(c.code.Load())) })
 	}
+}
+
+// endHooks notes that no hook runs for c any more.
+func (c *Conn) endHooks() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hooksOver = true
+	if c.successor != nil {
+		close(c.successor)
+	}
+}
+
+// awaitTurn waits until no hook runs for those who had the client id before;
+// false if c ended meanwhile.
+func (c *Conn) awaitTurn() bool {
+	// One that ended while it waited itself left us what it waited for.
+	for old := c.old; old != nil; old = old.old {
+		if !old.awaitHooks(c.ctx) {
+			return false
+		}
+	}
+	c.old = nil
+	return true
+}
+
+// awaitHooks waits until no hook runs for c any more; false if ctx ended before.
+func (c *Conn) awaitHooks(ctx context.Context) bool {
+	c.mu.Lock()
+	if c.hooksOver {
+		c.mu.Unlock()
+		return true
+	}
+	if c.successor == nil {
+		c.successor = make(chan struct{})
+	}
+	over := c.successor
+	c.mu.Unlock()
+	return wait(ctx, over) == nil
 }

@@ -20,6 +20,9 @@ type Stats struct {
 	ClosedSlow         uint64 // code 4001
 	ClosedNoHeartbeat  uint64 // code 4002
 	ClosedAbuse        uint64 // codes 1002, 1003, 1007, 1008, 1009 and 4102
+	Resumed            uint64 // connections that kept the client id of an earlier one
+	Replaced           uint64 // of these, while the earlier one seemed to be open
+	SessionsRefused    uint64 // connections that offered a session and became new clients
 	ProtocolViolations uint64 // streams that were no WebSocket
 
 	// Messages.
@@ -48,6 +51,7 @@ type Stats struct {
 // counters are the atomics behind Stats.
 type counters struct {
 	accepted, refusedAuth, refusedLimit, refusedHandshake                                                                atomic.Uint64
+	resumed, replaced, sessionsRefused                                                                                   atomic.Uint64
 	closedSlow, closedNoHeartbeat, closedAbuse, protocolErrors                                                           atomic.Uint64
 	receivedMessages, receivedBytes, refused, rateLimited                                                                atomic.Uint64
 	delivered, dropped, signalsReplaced, signalsDropped                                                                  atomic.Uint64
@@ -98,7 +102,7 @@ func (s *counters) closed(code CloseCode) {
 // Stats returns the counters. It is cheap enough to be called every second.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
-	connections := len(h.conns)
+	connections := len(h.conns) + len(h.replaced)
 	h.mu.Unlock()
 	h.table.mu.Lock()
 	topics := len(h.table.topics)
@@ -109,6 +113,7 @@ func (h *Hub) Stats() Stats {
 		Accepted: s.accepted.Load(), RefusedAuth: s.refusedAuth.Load(),
 		RefusedLimit: s.refusedLimit.Load(), RefusedHandshake: s.refusedHandshake.Load(),
 		ClosedSlow: s.closedSlow.Load(), ClosedNoHeartbeat: s.closedNoHeartbeat.Load(),
+		Resumed: s.resumed.Load(), Replaced: s.replaced.Load(), SessionsRefused: s.sessionsRefused.Load(),
 		ClosedAbuse: s.closedAbuse.Load(), ProtocolViolations: s.protocolErrors.Load(),
 		Received: s.receivedMessages.Load(), ReceivedBytes: s.receivedBytes.Load(),
 		Refused: s.refused.Load(), RateLimited: s.rateLimited.Load(),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -162,6 +163,8 @@ type meaning struct {
 	Count          int               `json:"count"`
 	Code           json.RawMessage   `json:"code"`
 	Reason         string            `json:"reason"`
+	Session        string            `json:"session"`
+	Resumed        *bool             `json:"resumed"`
 	RetryMin       int64             `json:"retryMin"`
 	RetryMax       int64             `json:"retryMax"`
 }
@@ -197,6 +200,7 @@ func encodeMeaning(t *testing.T, raw json.RawMessage) []byte {
 		return appendConnected(nil, connectedMessage{
 			ClientID: m.ClientID, UserID: m.UserID, Username: m.Username,
 			MaxMessageSize: m.MaxMessageSize, PingInterval: m.PingInterval, Epoch: m.Epoch, Offset: m.Offset,
+			Session: m.Session, Resumed: m.Resumed,
 		})
 	case "system":
 		return appendSystem(nil, m.Room, value[string](t, m.Content))
@@ -236,13 +240,16 @@ func encodeContent(t *testing.T, m meaning) []byte {
 	case "notification":
 		return appendNotification(nil, compact(t, m.Data), m.Timestamp)
 	default:
-		return appendBroadcast(nil, m.SenderID, compact(t, m.Message))
+		return appendBroadcast(nil, m.SenderID, m.ClientID, compact(t, m.Message))
 	}
 }
 
 func encodeHistory(t *testing.T, m meaning) []byte {
 	t.Helper()
 	h := historyMessage{Type: m.Type, ID: m.ID, Room: m.Room, Epoch: m.Epoch, Offset: m.Offset, Recovered: m.Recovered, More: m.More}
+	if m.Code != nil {
+		h.Code = value[Code](t, m.Code)
+	}
 	for _, raw := range m.Messages {
 		var entry meaning
 		require.NoError(t, strictUnmarshal(raw, &entry))
@@ -270,5 +277,59 @@ func TestServerVectors(t *testing.T) {
 	all := "connected broadcast private history system message notification error ack reply pong signal presence inbox bye"
 	for _, name := range strings.Fields(all) {
 		require.True(t, types[name], "no vector for %q", name)
+	}
+}
+
+// handshakeVector is an entry of testdata/protocol/handshake.json.
+type handshakeVector struct {
+	Name      string         `json:"name"`
+	Rule      string         `json:"rule"`
+	Protocols []string       `json:"protocols"`
+	State     handshakeState `json:"state"`
+	Code      Code           `json:"code"`
+	Server    bool           `json:"server"`
+}
+
+type handshakeState struct {
+	Token     string             `json:"token"`
+	Session   string             `json:"session"`
+	Inbox     *handshakePosition `json:"inbox"`
+	Broadcast *handshakePosition `json:"broadcast"`
+}
+
+type handshakePosition struct {
+	Epoch  string `json:"epoch"`
+	Offset int64  `json:"offset"`
+}
+
+// What a client offers when it comes back, however its lines are folded.
+func TestHandshakeVectors(t *testing.T) {
+	var vectors []handshakeVector
+	loadVectors(t, "handshake.json", &vectors)
+	pos := func(p *handshakePosition) *position {
+		if p == nil {
+			return nil
+		}
+		return &position{epoch: p.Epoch, offset: p.Offset}
+	}
+	for _, v := range vectors {
+		t.Run(v.Name, func(t *testing.T) {
+			if v.Code != "" {
+				// What else is offered is not lost with the entry that cannot be read.
+				require.Equal(t, CodeBadRequest, v.Code)
+				require.Equal(t, handshakeState{}, v.State)
+			}
+			for _, lines := range [][]string{v.Protocols, {strings.Join(v.Protocols, ",")}, {strings.Join(v.Protocols, " ,\t")}} {
+				r := &http.Request{Header: http.Header{"Sec-Websocket-Protocol": lines}}
+				o := readOffer(r)
+				require.Equal(t, v.State.Token, Token(r))
+				require.Equal(t, v.Code != "", o.malformed)
+				if v.Code == "" {
+					require.Equal(t, v.State.Session, o.session)
+					require.Equal(t, pos(v.State.Inbox), o.inbox)
+					require.Equal(t, pos(v.State.Broadcast), o.broadcast)
+				}
+			}
+		})
 	}
 }
