@@ -139,10 +139,16 @@ func (t *topic) receive(payload []byte) {
 // So every member knows at least this much, and all that comes after it
 // follows without holes, however the members' reads and the publications overlap.
 func (t *topic) begin(ctx context.Context) error {
-	t.mu.Lock()
-	begun := t.epoch != ""
-	t.mu.Unlock()
-	if begun {
+	if t.begun() || !t.keep.keeps() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.hub.opts.StoreTimeout)
+	defer cancel()
+	if err := t.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer t.endTurn()
+	if t.begun() {
 		return nil
 	}
 	page, err := t.read(ctx, Query{})
@@ -155,6 +161,12 @@ func (t *topic) begin(ctx context.Context) error {
 		t.epoch, t.last = page.Epoch, page.Top
 	}
 	return nil
+}
+
+func (t *topic) begun() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.epoch != ""
 }
 
 // fanOutRun collects the frames of one batch so that members get a log
@@ -290,14 +302,10 @@ func (r *fanOutRun) reset(before int64, why Code) {
 	page.Top = before - 1
 	page.Entries = t.newestFitting(page.Entries)
 	told := replay{page: page, recovered: new(false), code: why}
-	switch {
-	case t.room != nil:
-		f := historyFrame("history", t.roomName(), told)
-		f.resets, f.offset = page.Epoch, page.Top
-		r.push(f)
-	case t.name != topicBroadcast:
-		f := historyFrame("inbox", "", told)
-		f.resets, f.offset, f.v1Only = page.Epoch, page.Top, true
-		r.push(f)
+	if t.name == topicBroadcast {
+		return // what was missed of it before is in nobody's history
 	}
+	f := t.historyFrame(told)
+	f.resets, f.offset, f.v1Only = page.Epoch, page.Top, t.room == nil
+	r.push(f)
 }

@@ -64,6 +64,7 @@ type Conn struct {
 	ws       *websocket.Conn
 	sock     socket
 	out      outbox
+	drops    drops
 	inAll    sub // membership in the broadcast topic
 	inbox    *membership
 	ctx      context.Context

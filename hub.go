@@ -38,6 +38,7 @@ type Hub struct {
 	table    topicTable
 	all      *topic
 	slots    slots
+	reads    chan struct{} // holds a token for each read of a join at the Store
 	kicks    kicks
 	sessions sessions
 
@@ -61,7 +62,7 @@ func New(opts Options) (*Hub, error) {
 	}
 	h := &Hub{
 		opts: opts, log: opts.Logger, faults: newLogLimiter(), node: rand.Text(),
-		conns: make(map[string]*Conn), replaced: make(map[*Conn]struct{}), stopped: make(chan struct{}),
+		conns: make(map[string]*Conn), replaced: make(map[*Conn]struct{}), stopped: make(chan struct{}), reads: make(chan struct{}, maxReads),
 	}
 	_, h.fast = opts.Store.(*MemoryStore)
 	h.fast = h.fast && opts.Broker == nil

@@ -36,7 +36,7 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 	t := m.topic
 	t.attach(ctx)
 	r, err := t.subscribe(ctx, &m.sub, req.pos, func(r replay) []*frame {
-		frames := []*frame{historyFrame("history", room, r)}
+		frames := []*frame{t.historyFrame(r)}
 		if c.v1 {
 			// Without a snapshot the next diffs still tell the rest.
 			if f, err := t.room.snapshot(ctx, "", Member{UserID: c.userID, Name: m.name}); err == nil {

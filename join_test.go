@@ -155,6 +155,7 @@ func TestSystemMessagesAndFailingJoins(t *testing.T) {
 		require.True(t, present["kim"], "the second device is in")
 
 		second.end(CloseAbnormal, "")
+		elapse(recentLife)     // what the others read serves no longer
 		fail(third, func() {}) // within the grace of the second
 		elapse(h.opts.LeaveGrace)
 		all := watcher.wire.messages(t)

@@ -137,6 +137,9 @@ type Hooks struct {
 	// Disconnect runs once for each connection whose Connect was called,
 	// after it has left its rooms, except those it keeps for LeaveGrace.
 	Disconnect func(c *Conn, code CloseCode)
+	// Drop runs when a connection did not get messages because it reads too
+	// slowly: in a goroutine of its own, one call at a time for a connection, perhaps beside and after its other hooks.
+	Drop func(c *Conn, d Drop)
 	// Join and Leave run when a connection has become a member of a room and
 	// when it has ceased to be one.
 	Join  func(ctx context.Context, c *Conn, room *Room)

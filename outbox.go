@@ -95,6 +95,7 @@ func (o *outbox) put(c *Conn, frames []*frame, count bool) pushed {
 			if count {
 				dropAll(c, frames[i:])
 			}
+			o.owner.lost(Drop{Messages: countFor(c, frames[i:])})
 			o.state = outboxFull
 			return pushFull
 		}
@@ -132,8 +133,10 @@ func (o *outbox) putSignal(f *frame, count bool) {
 		o.size += len(f.wire) - len(o.queue[replaces].wire)
 		o.queue[replaces] = f
 		o.stats.signalsReplaced.Add(1)
+		o.owner.lost(Drop{Replaced: 1})
 	case o.size+len(f.wire) > o.limit*2/signalShare:
 		o.stats.signalsDropped.Add(1)
+		o.owner.lost(Drop{Signals: 1})
 		if count {
 			f.dropped++
 		}
@@ -177,6 +180,9 @@ func (o *outbox) finish(f *frame, discard bool) {
 	}
 	o.state, o.discard = outboxClosed, discard
 	if discard || o.mute {
+		if discard {
+			o.owner.lost(Drop{Messages: countFor(nil, o.queue)})
+		}
 		for _, old := range o.queue {
 			o.size -= len(old.wire)
 		}
@@ -269,6 +275,7 @@ func (o *outbox) wrote(size int, rest []*frame) (stop bool) {
 		return false
 	}
 	// The close frame is not among them: finish put it into the queue.
+	o.owner.lost(Drop{Messages: countFor(nil, rest)})
 	for _, f := range rest {
 		o.size -= len(f.wire)
 	}

@@ -2,6 +2,7 @@ package parley
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -23,6 +24,8 @@ type replay struct {
 	page       Page
 	recovered  *bool // nil unless the client gave a position
 	code       Code  // why recovered is false, else ""
+	tail       *tail // where page is from, nil if it is not shared
+	use        tailUse
 	generation uint32
 }
 
@@ -45,6 +48,9 @@ func (t *topic) read(ctx context.Context, q Query) (Page, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.hub.opts.StoreTimeout)
 	defer cancel()
 	page, err := t.hub.opts.Store.Read(ctx, t.name, q)
+	if err == nil {
+		err = page.check(q)
+	}
 	if err != nil {
 		t.hub.stats.storeErrors.Add(1)
 		t.hub.logError("parley: store: read failed", "topic", t.kind(), "error", err)
@@ -53,45 +59,29 @@ func (t *topic) read(ctx context.Context, q Query) (Page, error) {
 	return page, nil
 }
 
-// catchUp reads what a client needs that was at pos, or that is new if pos is
-// nil: all that it missed, or the newest messages; never a part of what it missed.
-func (t *topic) catchUp(ctx context.Context, pos *position) (replay, error) {
-	var why Code
-	if pos != nil {
-		page, err := t.read(ctx, Query{Forward: true, After: pos.offset, Limit: maxReplay})
-		if err != nil {
-			return replay{}, err
+// check reports a page that breaks the contract of the Store: delivering a log
+// with holes, doubles or changed order would break every promise that is built on it (F12).
+func (p Page) check(q Query) error {
+	switch n := int64(len(p.Entries)); {
+	case p.Epoch == "":
+		return errors.New("broken Store: a page without epoch")
+	case p.First < 1 || p.First > p.Top+1:
+		return fmt.Errorf("broken Store: first offset %d, top %d", p.First, p.Top)
+	case n == 0:
+		return nil
+	case n > int64(q.Limit):
+		return fmt.Errorf("broken Store: %d entries, %d were asked for", n, q.Limit)
+	}
+	for i, e := range p.Entries {
+		if e.Offset != p.Entries[0].Offset+int64(i) {
+			return fmt.Errorf("broken Store: offset %d after %d", e.Offset, p.Entries[i-1].Offset)
 		}
-		if why = t.incomplete(page, *pos); why == "" {
-			return replay{page: page, recovered: new(true)}, nil
-		}
 	}
-	page, err := t.read(ctx, Query{Limit: min(t.keep.Messages, maxPage)})
-	if err != nil {
-		return replay{}, err
+	first, last := p.Entries[0].Offset, p.Entries[len(p.Entries)-1].Offset
+	if first < p.First || last > p.Top || q.Forward && first <= q.After || !q.Forward && q.Before > 0 && last >= q.Before {
+		return fmt.Errorf("broken Store: offsets %d to %d of a log from %d to %d for %+v", first, last, p.First, p.Top, q)
 	}
-	page.Entries = t.newestFitting(page.Entries)
-	r := replay{page: page}
-	if pos != nil {
-		r.recovered, r.code = new(false), why
-	}
-	return r, nil
-}
-
-// incomplete tells why page does not hold everything after pos, or holds more
-// than fits into a queue; "" if it is all there.
-func (t *topic) incomplete(page Page, pos position) Code {
-	switch {
-	case page.Epoch != pos.epoch || page.Epoch == "":
-		return codeReset
-	case pos.offset > page.Top:
-		return codeAhead
-	case pos.offset < page.First-1,
-		int64(len(page.Entries)) != page.Top-pos.offset,
-		len(t.newestFitting(page.Entries)) != len(page.Entries):
-		return codeGone
-	}
-	return ""
+	return nil
 }
 
 // newestFitting returns the newest of entries that together take at most half
@@ -124,15 +114,4 @@ func (t *topic) subscribe(ctx context.Context, m *sub, pos *position, build func
 		m.endReplay(generation, build(r), &r.page)
 	}
 	return r, err
-}
-
-func historyFrame(typ, room string, r replay) *frame {
-	size := 128
-	for _, e := range r.page.Entries {
-		size += len(e.Data) + 64
-	}
-	return newFrame(appendHistory(newBuffer(size), historyMessage{
-		Type: typ, Room: room, Epoch: r.page.Epoch, Offset: r.page.Top,
-		Recovered: r.recovered, Code: r.code, Entries: r.page.Entries,
-	}))
 }

@@ -194,6 +194,7 @@ func TestHoleBeyondTheRetention(t *testing.T) {
 		}
 		_, err := store.Append(t.Context(), roomPrefix+"r", keep, elsewhere)
 		require.NoError(t, err)
+		elapse(recentLife) // until then what the others read serves
 		late.do(t, joinR)
 		fill(t, h, 2)
 		for d, v := range views {

@@ -162,11 +162,13 @@ func (m *sub) hold(frames []*frame) {
 		if f.key != "" && m.heldSize > m.conn.hub.opts.QueueSize/signalShare {
 			f.dropped++ // a signal may be lost, and closes nobody
 			m.conn.hub.stats.signalsDropped.Add(1)
+			m.conn.lost(Drop{Signals: 1})
 			continue
 		}
 		m.heldSize += len(f.wire)
 		if m.heldSize > m.conn.hub.opts.QueueSize {
 			dropAll(m.conn, frames[i:])
+			m.conn.lost(Drop{Messages: countFor(m.conn, frames[i:]) + len(m.held)})
 			m.held = nil
 			m.conn.end(CloseSlow, reasonSlow)
 			return

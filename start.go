@@ -67,19 +67,19 @@ func (c *Conn) greet() {
 	// missed when it comes back: it is told of a gap then.
 	var r replay
 	err := h.all.begin(c.ctx)
-	switch {
-	case err != nil:
-	case c.offer != nil && c.offer.broadcast != nil:
-		r, err = h.all.catchUp(c.ctx, c.offer.broadcast)
-	default:
-		r.page, err = h.all.read(c.ctx, Query{})
+	if err == nil {
+		var pos *position
+		if c.offer != nil {
+			pos = c.offer.broadcast
+		}
+		r, err = h.all.catchUp(c.ctx, pos)
 	}
 	if err == nil {
 		m.Epoch, m.Offset = r.page.Epoch, r.page.Top
 	}
 	var missed []*frame
 	if r.recovered != nil {
-		missed = []*frame{historyFrame("history", "", r)}
+		missed = []*frame{h.all.historyFrame(r)}
 	}
 	if c.v1 {
 		m.Session = h.sessions.issue(c.id, c.identity.ID, c.generation)
@@ -116,7 +116,7 @@ func (c *Conn) openInbox() {
 		return
 	}
 	r, err := m.topic.subscribe(c.ctx, &m.sub, c.offer.inbox, func(r replay) []*frame {
-		return []*frame{historyFrame("inbox", "", r)}
+		return []*frame{m.topic.historyFrame(r)}
 	})
 	if err != nil {
 		// Live messages still come; the client learns that older ones are missing.

@@ -2,6 +2,7 @@ package parley
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -38,7 +39,8 @@ type topic struct {
 	epoch string
 	last  int64
 
-	link link // to the other nodes
+	recent recent // what was read of the log
+	link   link   // to the other nodes
 }
 
 // publication is one message on its way through a topic.
@@ -220,6 +222,9 @@ func (t *topic) store(batch []*publication) {
 		return
 	}
 	epoch, err := t.append(entries)
+	if err == nil {
+		err = checkAppended(epoch, entries)
+	}
 	if err != nil {
 		t.hub.stats.storeErrors.Add(1)
 		t.hub.logError("parley: store: append failed", "topic", t.kind(), "error", err)
@@ -232,6 +237,23 @@ func (t *topic) store(batch []*publication) {
 			i++
 		}
 	}
+}
+
+// checkAppended reports what breaks the contract of Store.Append (F12).
+func checkAppended(epoch string, entries []Entry) error {
+	if epoch == "" {
+		return errors.New("broken Store: an append without epoch")
+	}
+	last := int64(0)
+	for _, e := range entries {
+		if e.Offset < 1 || !e.Duplicate && last > 0 && e.Offset != last+1 {
+			return fmt.Errorf("broken Store: appended at offset %d after %d", e.Offset, last)
+		}
+		if !e.Duplicate {
+			last = e.Offset
+		}
+	}
+	return nil
 }
 
 // append calls the Store with its timeout.
@@ -273,7 +295,7 @@ func (h *Hub) acquire(name string) *topic {
 }
 
 func (h *Hub) newTopic(name string) *topic {
-	t := &topic{hub: h, name: name}
+	t := &topic{hub: h, name: name, recent: recent{turn: make(chan struct{}, topicReads)}}
 	switch {
 	case name == topicBroadcast:
 		t.keep = h.opts.BroadcastHistory
