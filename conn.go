@@ -87,6 +87,8 @@ type Conn struct {
 	code     atomic.Int32 // CloseCode, set once
 	lastSeen uint32       // outbox.writes at the last heartbeat; used by the heartbeat only
 	stuck    bool         // likewise: a write was under way at it
+	drain    uint32       // outbox.drains when Hub.relieve looked last; used by that only
+	late     int          // likewise: looks for which that drain has lasted
 
 	mu    sync.Mutex // guards the fields below; before roster.mu and roomState.mu
 	rooms []*membership

@@ -42,6 +42,9 @@ type frame struct {
 	resets string // a history that takes the place of what was known: its epoch; it ends at offset
 	key    string // signals only: newer frames of the same key replace this one
 
+	// round is the last one in which Hub.relieve has counted the frame; used by that only.
+	round uint32
+
 	// Counted by the one goroutine that fans the frame out, see outbox.push.
 	delivered, dropped int
 

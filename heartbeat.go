@@ -11,7 +11,8 @@ const beatPhases = 16
 
 var pingFrame = []*frame{controlFrame(opPing, nil)}
 
-// background runs the heartbeat and renews presence, until the hub ends.
+// background runs the heartbeat, renews presence and keeps the queues within
+// their budget, until the hub ends.
 func (h *Hub) background() {
 	defer close(h.stopped)
 	tick := h.opts.PingInterval / beatPhases
@@ -19,6 +20,8 @@ func (h *Hub) background() {
 	defer ticker.Stop()
 	renewal := time.NewTicker(presenceLease / 3)
 	defer renewal.Stop()
+	relief := time.NewTicker(budgetTick)
+	defer relief.Stop()
 	last := time.Now()
 	for phase := 0; ; {
 		select {
@@ -26,6 +29,9 @@ func (h *Hub) background() {
 			return
 		case <-renewal.C:
 			h.renewPresence()
+			continue
+		case <-relief.C:
+			h.relieve()
 			continue
 		case <-ticker.C:
 		}

@@ -40,6 +40,7 @@ type Hub struct {
 	slots    slots
 	reads    chan struct{} // holds a token for each read of a join at the Store
 	kicks    kicks
+	budget   budget
 	sessions sessions
 
 	ctx     context.Context // of Store calls that belong to no single caller; ends with Shutdown

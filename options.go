@@ -65,6 +65,11 @@ type Options struct {
 	// QueueSize is how many bytes may wait for a slow connection before it is
 	// closed with code 4001. Default 1 MiB.
 	QueueSize int
+	// QueueBudget is how many bytes may wait for all connections together that
+	// have been behind for a second or more; a message that waits for many counts once.
+	// Above it those that have been behind the longest are closed with code 4001. Default
+	// 256 MiB, or QueueSize if that is more.
+	QueueBudget int
 	// PingInterval is the heartbeat. Default 30 s, because proxies cut idle
 	// connections at 60 s.
 	PingInterval time.Duration
@@ -185,6 +190,7 @@ func (o *Options) setDefaults() error {
 	or(&o.MaxMessageSize, 64<<10)
 	or(&o.AssemblyTimeout, 10*time.Second)
 	or(&o.QueueSize, 1<<20)
+	or(&o.QueueBudget, max(256<<20, o.QueueSize))
 	or(&o.PingInterval, 30*time.Second)
 	or(&o.CloseTimeout, time.Second)
 	or(&o.SessionWindow, IdempotencyWindow)
@@ -210,6 +216,7 @@ func (o *Options) check() error {
 		{"PingInterval", o.PingInterval >= beatPhases*time.Millisecond},
 		{"CloseTimeout", o.CloseTimeout > 0},
 		{"RetryWindow", o.RetryWindow > 0},
+		{"QueueBudget (it must hold one queue of QueueSize)", o.QueueBudget >= o.QueueSize},
 		{"SessionWindow", o.SessionWindow > 0},
 		{"SessionKey (it must have 32 bytes)", len(o.SessionKey) == 0 || len(o.SessionKey) >= 32},
 		{"RateBurst", o.RateBurst > 0},

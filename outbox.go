@@ -56,12 +56,14 @@ type outbox struct {
 
 	mu       sync.Mutex // guards the fields below; nothing else is locked while it is held
 	queue    []*frame
+	writing  []*frame // the batch being written
 	spare    []*frame // the other of the two buffers, while no drain uses it
 	size     int      // bytes in queue and in the batch being written
 	draining bool
 	mute     bool // nothing is written before greet
 	state    outboxState
 	discard  bool          // what is queued before the close frame is not to be written
+	drains   uint32        // started: one that lasts shows who is behind
 	writes   uint32        // finished writes: shows the heartbeat that there is progress
 	done     chan struct{} // made by wait, closed at the end of the drain
 }
@@ -166,6 +168,7 @@ func (o *outbox) greet(f *frame) {
 func (o *outbox) startLocked() {
 	if !o.draining && len(o.queue) > 0 && (!o.mute || o.state == outboxClosed) {
 		o.draining = true
+		o.drains++
 		go o.drain() // ends when the queue is empty or the socket fails
 	}
 }
@@ -218,12 +221,12 @@ func (o *outbox) run() {
 	o.mu.Lock()
 	for len(o.queue) > 0 {
 		batch := o.queue
-		o.queue, o.spare = o.spare[:0], nil
+		o.queue, o.spare, o.writing = o.spare[:0], nil, batch
 		o.mu.Unlock()
 		err := o.write(batch)
-		clear(batch)
 		o.mu.Lock()
-		o.spare = batch[:0]
+		clear(batch)
+		o.spare, o.writing = batch[:0], nil
 		if err != nil {
 			o.state = outboxClosed
 			clear(o.queue)

@@ -18,6 +18,7 @@ type Stats struct {
 	RefusedLimit       uint64 // 429 and 503
 	RefusedHandshake   uint64 // everything else
 	ClosedSlow         uint64 // code 4001
+	ClosedOverBudget   uint64 // of these, because of Options.QueueBudget
 	ClosedNoHeartbeat  uint64 // code 4002
 	ClosedAbuse        uint64 // codes 1002, 1003, 1007, 1008, 1009 and 4102
 	Resumed            uint64 // connections that kept the client id of an earlier one
@@ -52,7 +53,7 @@ type Stats struct {
 type counters struct {
 	accepted, refusedAuth, refusedLimit, refusedHandshake                                                                atomic.Uint64
 	resumed, replaced, sessionsRefused                                                                                   atomic.Uint64
-	closedSlow, closedNoHeartbeat, closedAbuse, protocolErrors                                                           atomic.Uint64
+	closedSlow, closedOverBudget, closedNoHeartbeat, closedAbuse, protocolErrors                                         atomic.Uint64
 	receivedMessages, receivedBytes, refused, rateLimited                                                                atomic.Uint64
 	delivered, dropped, signalsReplaced, signalsDropped                                                                  atomic.Uint64
 	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors, brokerErrors, brokerGarbage, logsSuppressed atomic.Uint64
@@ -112,7 +113,7 @@ func (h *Hub) Stats() Stats {
 		Connections: connections, Topics: topics,
 		Accepted: s.accepted.Load(), RefusedAuth: s.refusedAuth.Load(),
 		RefusedLimit: s.refusedLimit.Load(), RefusedHandshake: s.refusedHandshake.Load(),
-		ClosedSlow: s.closedSlow.Load(), ClosedNoHeartbeat: s.closedNoHeartbeat.Load(),
+		ClosedSlow: s.closedSlow.Load(), ClosedOverBudget: s.closedOverBudget.Load(), ClosedNoHeartbeat: s.closedNoHeartbeat.Load(),
 		Resumed: s.resumed.Load(), Replaced: s.replaced.Load(), SessionsRefused: s.sessionsRefused.Load(),
 		ClosedAbuse: s.closedAbuse.Load(), ProtocolViolations: s.protocolErrors.Load(),
 		Received: s.receivedMessages.Load(), ReceivedBytes: s.receivedBytes.Load(),
