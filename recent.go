@@ -106,13 +106,8 @@ func (t *topic) endTurn() {
 // nil: all that it missed, or the newest messages; never a part of what it missed.
 // The member must hold live messages already.
 func (t *topic) catchUp(ctx context.Context, pos *position) (replay, error) {
-	if !t.keep.keeps() || t.private() {
-		l, err := t.readTail(ctx, pos)
-		if err != nil {
-			return replay{}, err
-		}
-		r, _ := t.replayOf(l, pos, true)
-		r.tail = nil // nobody to share it with
+	if !t.keep.keeps() {
+		r, _ := t.replayOf(&tail{page: Page{First: 1}}, pos, true)
 		return r, nil
 	}
 	s := t.seen()
@@ -138,9 +133,6 @@ func (t *topic) catchUp(ctx context.Context, pos *position) (replay, error) {
 	r, _ := t.replayOf(l, pos, true)
 	return r, nil
 }
-
-// private reports whether the log is that of one user, which nobody else reads.
-func (t *topic) private() bool { return t.room == nil && t.name != topicBroadcast }
 
 // recall answers from what was read last, if that serves.
 func (t *topic) recall(s seen, pos *position) (replay, bool) {
