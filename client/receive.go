@@ -1,0 +1,116 @@
+package client
+
+import (
+	"errors"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// receive carries out one message of the server, in the goroutine that reads.
+func (c *Client) receive(k *conn, typ websocket.MessageType, p []byte) {
+	m, err := decode(p)
+	if typ != websocket.MessageText {
+		err = errors.New("binary message")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.state.final(), errors.Is(err, errUnknownType): // P1.6
+	case err != nil:
+		c.offerLocked(c.errorEvent(CodeBadMessage, "malformed message of the server: "+err.Error()))
+	case m.typ == "connected":
+		c.connectedLocked(k, m)
+	case k.up: // nothing comes before "connected" (P1.4)
+		c.dispatchLocked(k, m)
+	}
+}
+
+func (c *Client) dispatchLocked(k *conn, m inbound) {
+	if m.malformed > 0 {
+		c.offerLocked(c.errorEvent(CodeBadMessage, "malformed entry in a history of the server"))
+	}
+	switch m.typ {
+	case "ack":
+		c.ackLocked(k, m)
+	case "reply", "pong":
+		c.answeredLocked(m)
+	case "error":
+		c.refusedLocked(k, m)
+	case "private", "notification":
+		c.personalLocked(k, m)
+	case "inbox":
+		c.inboxLocked(m)
+	case "broadcast":
+		c.broadcastLocked(k, m)
+	case "bye":
+		c.bye = &Bye{m.closeCode, m.reason, m.retryMin, max(m.retryMin, m.retryMax)}
+		c.offerLocked(tell(c.opts.OnBye, c, *c.bye))
+	case "history":
+		switch {
+		case m.id != "":
+			c.answeredLocked(m)
+		case m.room == "":
+			c.broadcastHistoryLocked(k, m)
+		default:
+			c.dispatchRoomLocked(m)
+		}
+	case "signal":
+		if m.room == "" {
+			c.signalledLocked(nil, m)
+			return
+		}
+		c.dispatchRoomLocked(m)
+	default:
+		c.dispatchRoomLocked(m)
+	}
+}
+
+// dispatchRoomLocked carries out what is for a room, if that is joined.
+func (c *Client) dispatchRoomLocked(m inbound) {
+	r := c.rooms[m.room]
+	if _, leaving := c.leaving[m.room]; r == nil || leaving {
+		return
+	}
+	switch m.typ {
+	case "message":
+		c.messageLocked(r, m)
+	case "history":
+		c.historyLocked(r, m)
+	case "presence":
+		c.presenceLocked(r, m)
+	case "system":
+		c.systemLocked(r, m)
+	case "signal":
+		c.signalledLocked(r, m)
+	}
+}
+
+// connectedLocked takes the first message of a connection, and brings
+// everything to where it was before.
+func (c *Client) connectedLocked(k *conn, m inbound) {
+	if k.up {
+		return
+	}
+	k.welcome()
+	k.up, k.since, k.maxSize = true, time.Now(), m.maxMessageSize
+	interval := m.pingInterval
+	if interval == 0 {
+		interval = defaultPing
+	}
+	k.writer.Go(func() { c.write(k, max(interval, probeTimeout)) })
+	if m.userID == "" {
+		m.userID = m.clientID
+	}
+	if before := c.identity.UserID; before != "" && before != m.userID {
+		c.anotherUserLocked()
+		c.inbox = new(topic) // another one: its positions say nothing about the old
+	}
+	c.session = m.session
+	c.identity = Identity{m.clientID, m.userID, m.username, m.resumed == yes}
+	c.setStateLocked(StateChange{State: StateConnected})
+	c.offerLocked(tell(c.opts.OnConnected, c, c.identity))
+	c.broadcastStartLocked(k, m)
+	c.rejoinAllLocked()
+	c.flushLocked(nil)
+}
