@@ -93,11 +93,25 @@ func (w *window) wait(expression string) {
 		}
 		if time.Now().After(deadline) {
 			w.picture()
-			require.FailNow(w.t, "condition never true", "window of %s: %s", w.name, expression)
+			require.FailNow(w.t, "condition never true", "window of %s: %s\n%s", w.name, expression, w.notes())
 		}
 		// Not a wait for a time: the browser is asked again, without flooding it.
 		<-time.After(50 * time.Millisecond)
 	}
+}
+
+// notes is what the page of chatd has noted, without the long lists.
+func (w *window) notes() string {
+	ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+	defer cancel()
+	text, err := chromedp.Run(ctx, chromedp.Evaluate[string](`window.page ? page.state() : "not the page of chatd"`))
+	return fmt.Sprint(text, " ", err)
+}
+
+// waitf is wait for a format of an expression.
+func (w *window) waitf(format string, args ...any) {
+	w.t.Helper()
+	w.wait(fmt.Sprintf(format, args...))
 }
 
 // picture saves what the window shows, for whoever looks into a failure.

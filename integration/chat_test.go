@@ -50,11 +50,13 @@ type program struct {
 
 var urlPattern = regexp.MustCompile(`http://[^\s"]+`)
 
-// start runs a program on a port ("0": a free one) and waits until it says its URL.
-func start(t *testing.T, binary, port string) *program {
+// start runs a program on a port ("0": a free one) and waits until it says its
+// URL. environment is added to that of the test.
+func start(t *testing.T, binary, port string, environment ...string) *program {
 	t.Helper()
 	cmd := exec.Command(binary)
 	cmd.Env = append(os.Environ(), "PORT="+port, "HOST=127.0.0.1")
+	cmd.Env = append(cmd.Env, environment...)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	cmd.Stderr = os.Stderr

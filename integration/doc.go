@@ -1,4 +1,5 @@
-// Package integration holds tests against real programs: browsers and
-// servers. They are skipped, with a message, where a program is missing,
-// unless PARLEY_REQUIRE names it (a list with commas, as in CI).
+// Package integration holds tests against real programs: browsers, servers
+// that are killed, networks that fail. They are skipped, with a message, where
+// something is missing, unless PARLEY_REQUIRE names it (a list with commas, as
+// in CI): chromium, ip, or netns, which is the right to make network namespaces.
 package integration

@@ -22,636 +22,678 @@
 const CONNECT_MS = 20000; // for token(), handshake and "connected" together
 const PROBE_MS = 5000; // for the answer to a ping that asks whether the connection still lives
 const STABLE_MS = 30000; // a connection that lasted this long starts the backoff anew
+const APART_MS = 1000; // between two attempts, however often the page wakes up
+const WINDOW = 50; // requests on the way: who sends at once all that waited gets above the rate limit, and is ended (P2.7)
 const KEPT = 100; // notifications
-const GAP = "gap";
 
 /** Close codes below 4000 after which nobody comes back by himself (section 7). */
 const FINAL = [1000, 1002, 1003, 1007, 1008, 1009];
-/** Refusals of a join that pass. */
-const PASSING = ["unavailable", "rate_limited", "closing", "timeout"];
+/** Refusals that pass. */
+const PASSING = ["unavailable", "rate_limited", "closing"];
+/** What a request without an answer is rejected with. */
+const LATE = ["timeout", "no answer in time"];
+const TOO_LARGE = ["too_large", "over the size limit"];
+/** Events of the page that are a reason not to wait. */
+const WAKE = ["online", "pageshow", "visibilitychange"];
 
-/**
- * What is read of each message, and what it must be: s a string, n a count, b a boolean, a an array, m an array of
- * members, * anything; "?" marks what may be missing. A message that differs is malformed; other keys are not read
- * and not passed on (P1.6).
- */
-const SHAPES = new Map(
-  Object.entries({
-    connected: "clientId:s userId:s? username:s? maxMessageSize:n? pingInterval:n? epoch:s? offset:n?",
-    broadcast: "senderId:s message:* epoch:s? offset:n?",
-    private: "senderId:s message:* timestamp:n? epoch:s? offset:n?",
-    notification: "data:* timestamp:n? epoch:s? offset:n?",
-    inbox: "messages:a epoch:s? offset:n?",
-    message: "room:s userId:s username:s content:* timestamp:n epoch:s? offset:n?",
-    history: "id:s? room:s messages:a epoch:s? offset:n? recovered:b? more:b?",
-    system: "room:s content:s",
-    presence: "room:s count:n members:m? joined:m? left:m?",
-    signal: "room:s? senderId:s username:s? name:s data:*",
-    ack: "id:s epoch:s? offset:n? duplicate:b?",
-    reply: "id:s data:*",
-    pong: "id:s? timestamp:n",
-    error: "id:s? code:s? message:s",
-    bye: "code:n reason:s retryMin:n retryMax:n",
-  }).map(([type, fields]) => [type, fields.split(" ").map((f) => f.split(/:|(?=\?)/))]),
-);
+const isString = (v) => typeof v === "string";
+const isCount = (v) => Number.isSafeInteger(v) && v >= 0;
 
 const KINDS = {
-  s: (v) => typeof v === "string",
-  n: (v) => Number.isSafeInteger(v) && v >= 0,
+  "": isString,
+  n: isCount,
   b: (v) => typeof v === "boolean",
   a: Array.isArray,
-  m: (v) => Array.isArray(v) && v.every((x) => KINDS.s(x?.userId) && KINDS.s(x.username)),
+  m: (v) => Array.isArray(v) && v.every((x) => isString(x?.userId) && isString(x.username)),
   "*": () => true,
 };
 
-/** The known and well-typed fields of a message; null if its type is unknown, undefined if it is malformed. */
-function parse(raw) {
-  if (typeof raw?.type !== "string") return undefined;
-  const shape = SHAPES.get(raw.type);
-  if (!shape) return null;
-  const m = { type: raw.type };
-  for (const [key, kind, optional] of shape) {
-    const v = raw[key];
-    if (v === undefined && optional) continue;
-    if (!KINDS[kind](v)) return undefined;
-    m[key] = kind === "m" ? v.map(({ userId, username }) => ({ userId, username })) : v;
-  }
-  return m;
-}
+/** Where a message stands in its topic; undefined in topics that keep no history. */
+const positionOf = ({ epoch, offset }) => (epoch && isCount(offset) ? { epoch, offset } : undefined);
 
-/**
- * Moves a topic past a live message. False if the topic was there already; GAP, and not moved, if it does not follow
- * on the message before. Topics that keep no history have no positions.
- */
-function advance(topic, { epoch, offset }) {
-  if (!epoch || offset === undefined) return true;
-  const known = epoch === topic.epoch;
-  if (known && offset <= topic.offset) return false;
-  if (topic.epoch && !(known && offset === topic.offset + 1)) return GAP;
-  Object.assign(topic, { epoch, offset });
-  return true;
-}
-
-/**
- * Moves a topic to the position of a history or inbox, and returns those of its entries that the topic missed:
- * undefined if more was missed. The server's `recovered` is not taken on trust, the offsets must close the hole.
- */
-function resume(topic, h, entries) {
-  let at = topic.offset;
-  for (const raw of h.messages) if (raw?.offset === at + 1) at++;
-  const whole = h.epoch && h.epoch === topic.epoch && h.recovered !== false && at >= h.offset;
-  let last = topic.offset;
-  topic.epoch = h.epoch;
-  topic.offset = whole ? at : h.offset;
-  return whole ? entries.filter((m) => m.offset > last && (last = m.offset)) : undefined;
-}
-
-const position = ({ epoch, offset }) => ({ epoch, offset });
-const ended = (why) => failure("closed", why || "the client has ended");
 const failure = (code, message) => Object.assign(new Error(message), { name: "ParleyError", code });
+const notIn = (room) => failure("not_member", `not in room ${room}`);
 const random = (min, max) => min + Math.random() * Math.max(0, max - min);
+// Timers and durations must not depend on the wall clock, which may jump.
+const now = () => performance.now();
 // Larger delays make setTimeout fire at once.
-const after = (ms, fn) => setTimeout(fn, Math.min(ms, 2 ** 31 - 1));
-const base64url = (bytes) =>
-  btoa(String.fromCharCode(...bytes)).replace(/[+/=]/g, (c) => ({ "+": "-", "/": "_" })[c] ?? "");
+const after = (ms, fn) => setTimeout(fn, Math.min(ms, 2e9));
 const encoder = new TextEncoder();
+const base64url = (bytes) => btoa(String.fromCharCode(...bytes)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
 
-class Emitter {
-  _listeners = new Map();
-
-  on(event, fn) {
-    const { _listeners: all } = this;
-    if (!all.has(event)) all.set(event, new Set());
-    all.get(event).add(fn);
-    return () => void all.get(event)?.delete(fn);
-  }
-
-  _emit(event, payload) {
-    const fns = this._listeners.get(event);
-    for (const fn of [...(fns ?? [])]) {
-      if (!fns.has(fn)) continue; // unsubscribed by one before it
-      try {
-        fn(payload);
-      } catch (e) {
-        // It must be seen, and it must not stop the client or the next listener.
-        queueMicrotask(() => {
-          throw e;
-        });
+/** Listeners: `on` is for everybody, the others for the owner. */
+function emitter() {
+  const all = new Set();
+  return {
+    on(event, fn) {
+      const listener = { event, fn };
+      all.add(listener);
+      return () => void all.delete(listener);
+    },
+    emit(event, payload) {
+      for (const listener of [...all]) {
+        if (listener.event !== event || !all.has(listener)) continue; // unsubscribed by one before it
+        try {
+          listener.fn(payload);
+        } catch (e) {
+          // It must be seen, and it must not stop the client or the next listener.
+          queueMicrotask(() => {
+            throw e;
+          });
+        }
       }
-    }
-  }
+    },
+    /** Ends all events, the one being told now, too. */
+    mute: () => all.clear(),
+  };
 }
 
-class Room extends Emitter {
-  members = new Map();
-  count = 0;
-  // epoch and offset: the last message passed on. _join: marks the join waiting for its answer. _up: joined on this
-  // connection. _synced: joined at some time.
-  epoch;
-  offset;
-  _join;
-  _up = false;
-  _synced = false;
+/**
+ * Connects to a parley hub and stays connected. Returns at once.
+ *
+ * What belongs to one client is in this closure, so that nothing but the client and its rooms can reach it.
+ */
+export function connect(url, options = {}) {
+  const { token, WebSocket = globalThis.WebSocket, backoff, queue = 100, timeout = 120000 } = options;
+  const { min = 500, max = 20000 } = backoff ?? {};
+  const { on, emit, mute } = emitter();
+  const prefix = base64url(crypto.getRandomValues(new Uint8Array(12)));
+  const timers = new Set(); // those of the connection or of the wait for it
+  const rooms = new Map(); // topics by name
+  const leaving = new Set(); // names of rooms whose leave is not yet answered
+  const pending = new Map(); // requests without an answer, by id, in the order of sending
+  const own = new Set(); // client ids so far
+  let ws; // the socket in use; events of any other are stale
+  let up = false; // "connected" has been received on it
+  let attempt = 0; // changes with every connection, so that what belongs to an old one can be told
+  let opened = 0; // when the newest attempt began
+  let tries = 0;
+  let since = Infinity; // when it was connected
+  let due = 0; // when to come back, if a "bye" has set a window
+  let bye;
+  let session; // to be offered to keep the client id; in memory only, because two tabs must not share it
+  let received = 0;
+  let maxSize = Infinity;
+  let onTheWay = 0; // requests that were sent on ws
+  let ids = 0;
+  let over = false; // the client has ended
+  let early = []; // broadcasts that follow on one of this client, which is not acknowledged yet
 
-  constructor(client, name, username) {
-    super();
-    this._client = client;
-    this.name = name;
-    this._username = username;
-    this.joined = new Promise((resolve, reject) => Object.assign(this, { _resolve: resolve, _reject: reject }));
-    this.joined.catch(() => {}); // not everybody waits for it
-  }
+  const client = {
+    state: "connecting",
+    clientId: "",
+    userId: "",
+    closeReason: "",
+    notifications: [],
+    unread: 0,
+    on,
+    join: (name, o) => (rooms.get(name) ?? enter(name, o)).room,
+    private: (targetId, message) => request({ type: "private", targetId, message }, "ack"),
+    broadcast: (message) => request({ type: "broadcast", message }, "ack"),
+    call: async (method, data) => (await request({ type: "call", method, data }, "reply")).data,
+    signal: (targetId, name, data) => fire({ type: "signal", targetId, name, data }),
+    async ping() {
+      const start = now();
+      const { timestamp } = await request({ type: "ping" }, "pong");
+      return { rtt: now() - start, timestamp };
+    },
+    markRead: () => count(0),
+    close: () => end("closed", 1000, ""),
+  };
 
-  send(content) {
-    return this._client._request({ type: "message", room: this.name, content }, "ack", { room: this });
-  }
-
-  signal(name, data) {
-    if (this._up) this._client._fire({ type: "signal", room: this.name, name, data });
-  }
-
-  history({ before = 0, limit } = {}) {
-    return this._client._request({ type: "history", room: this.name, before, limit }, "history", { room: this });
-  }
-
-  leave() {
-    this._client._leave(this);
-  }
-
-  _presence(p) {
-    const { count, members, joined = members ?? [], left = [] } = p;
-    if (members) this.members.clear();
-    for (const m of left) this.members.delete(m.userId); // first: a new name is a leave and a join
-    for (const m of joined) this.members.set(m.userId, m);
-    this.count = count;
-    this._emit("presence", p);
-  }
-}
-
-class Client extends Emitter {
-  state = "connecting";
-  clientId = "";
-  userId = "";
-  username;
-  closeCode;
-  closeReason = "";
-  notifications = [];
-  unread = 0;
-
-  #url;
-  #options;
-  #ws; // the socket in use; events of any other are stale
-  #up = false; // "connected" has been received on #ws
-  #attempt = 0; // changes with every connection, so that what belongs to an old one can be told
-  #timers = new Set(); // those of the connection or of the wait for it
-  #tries = 0;
-  #since = Infinity;
-  #due = 0; // when to come back, if a "bye" has set a window
-  #bye;
-  #received = 0;
-  #maxSize = Infinity;
-  #rooms = new Map(); // by name
-  #leaving = new Set(); // names of rooms whose leave is not yet answered
-  #pending = new Map(); // requests without an answer, by id, in the order of sending
-  #prefix = base64url(crypto.getRandomValues(new Uint8Array(12)));
-  #ids = 0;
-  #inbox = {}; // the positions of these topics, as in a Room
-  #all = {};
-
-  constructor(url, { token, WebSocket = globalThis.WebSocket, backoff, queue = 100, timeout = 120000 }) {
-    super();
-    if (!WebSocket) throw new TypeError("parley: pass options.WebSocket");
-    const { min = 500, max = 20000 } = backoff ?? {};
-    this.#options = { token, WebSocket, min, max, queue, timeout };
-    this.#url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
-    this.#url.protocol = this.#url.protocol.replace("http", "ws");
-    this.#url.hash = "";
-    for (const e of ["online", "pageshow", "visibilitychange"]) globalThis.addEventListener?.(e, this.#wake);
-    this.#open();
-  }
-
-  join(name, { username } = {}) {
-    let room = this.#rooms.get(name);
-    if (!room) {
-      room = new Room(this, name, username);
-      if (this.#ended) room._reject(ended());
-      else {
-        this.#rooms.set(name, room);
-        this.#join(room);
-      }
-    }
-    return room;
-  }
-
-  private(targetId, message) {
-    return this._request({ type: "private", targetId, message }, "ack");
-  }
-
-  async broadcast(message) {
-    const ack = await this._request({ type: "broadcast", message }, "ack");
-    this.#seen(ack);
-    return ack;
-  }
-
-  async call(method, data) {
-    return (await this._request({ type: "call", method, data }, "reply", { once: true })).data;
-  }
-
-  signal(targetId, name, data) {
-    this._fire({ type: "signal", targetId, name, data });
-  }
-
-  async ping() {
-    const start = performance.now();
-    const { timestamp } = await this._request({ type: "ping" }, "pong", { once: true });
-    return { rtt: performance.now() - start, timestamp };
-  }
-
-  markRead() {
-    this.unread = 0;
-  }
-
-  close() {
-    this.#end("closed", 1000, "");
-  }
+  // A topic is what has positions: a room, the inbox, the broadcast. up: joined on this connection. held: what is to be
+  // sent waits for a moment. synced: its history has come once. tried: the offset from where a reconnect was to fill a hole.
+  const inbox = { emit, tag: { topic: "inbox" }, types: ["private", "notification"], list: "inbox" };
+  const all = { emit, tag: { topic: "broadcast" }, types: ["broadcast"] }; // and what belongs to no room is sent here
 
   // ---- connection ----
 
-  get #ended() {
-    return this.state === "closed" || this.state === "unauthorized";
+  const gone = () => failure("closed", client.closeReason || "the client has ended");
+  const tellError = (code, message, room) => emit("error", { code, message, room });
+
+  function setState(state, retryIn) {
+    if (state === client.state) return;
+    client.state = state;
+    emit("state", { state, retryIn });
   }
 
-  #set(state, retryIn) {
-    this.state = state;
-    this._emit("state", { state, retryIn });
-  }
-
-  #later(ms, fn) {
+  function later(ms, fn) {
     const timer = after(ms, () => {
-      this.#timers.delete(timer);
+      timers.delete(timer);
       fn();
     });
-    this.#timers.add(timer);
+    timers.add(timer);
   }
 
-  #stopTimers() {
-    this.#timers.forEach(clearTimeout);
-    this.#timers.clear();
+  function stopTimers() {
+    timers.forEach(clearTimeout);
+    timers.clear();
   }
 
   /** Forgets the connection and all that belongs to it. */
-  #reset(code) {
-    this.#stopTimers();
-    const ws = this.#ws;
-    this.#ws = undefined;
-    this.#up = false;
-    this.#leaving.clear();
-    for (const room of this.#rooms.values()) Object.assign(room, { _up: false, _join: undefined });
-    ws?.close(code);
-    return ++this.#attempt;
+  function reset(code) {
+    const old = ws;
+    stopTimers();
+    leaving.clear();
+    ws = undefined;
+    up = false;
+    onTheWay = 0;
+    early = [];
+    for (const topic of [all, ...rooms.values()]) topic.up = topic.held = topic.join = undefined;
+    old?.close(code);
+    return ++attempt;
   }
 
-  async #open() {
-    const attempt = this.#reset();
-    this.#later(CONNECT_MS, () => this.#lost(1006, "no connection in time"));
-    this.#set("connecting");
+  async function open() {
+    const mine = reset();
+    opened = now();
+    later(CONNECT_MS, () => lost(1006, "no connection in time"));
+    setState("connecting");
     await null; // the caller of connect() listens from now on
-    if (attempt !== this.#attempt) return;
-    let { token, WebSocket } = this.#options;
+    if (mine !== attempt) return;
+    let credentials;
     try {
-      token = await (typeof token === "function" ? token() : token);
+      credentials = await (typeof token === "function" ? token() : token);
     } catch (e) {
-      if (attempt !== this.#attempt) return;
+      if (mine !== attempt) return;
       const message = `token: ${e?.message ?? e}`;
-      if (e?.unauthorized || e?.status === 401 || e?.status === 403) return this.#end("unauthorized", undefined, message);
-      this.#error("token", message);
-      if (attempt === this.#attempt) this.#lost(1006, message);
+      if (e?.unauthorized || [401, 403].includes(e?.status)) return end("unauthorized", undefined, message);
+      tellError("token", message);
+      if (mine === attempt) lost(1006, message);
       return;
     }
-    if (attempt !== this.#attempt) return;
-    const protocols = ["parley.v1"];
-    if (token) protocols.push(`parley.token.${base64url(encoder.encode(token))}`); // P1.3
-    let ws;
+    if (mine !== attempt) return;
+    let socket;
     try {
-      ws = this.#ws = new WebSocket(this.#url.href, protocols);
+      socket = ws = new WebSocket(url.href, protocols(credentials));
     } catch (e) {
       // A URL or scheme that the browser does not allow: it will not do so later.
-      return this.#end("closed", 1006, `${e?.message ?? e}`);
+      return end("closed", 1006, `${e?.message ?? e}`);
     }
-    ws.onmessage = (e) => ws === this.#ws && this.#receive(e.data);
-    ws.onclose = (e) => ws === this.#ws && this.#lost(e.code, e.reason);
-    ws.onerror = () => {}; // a close follows
+    socket.onmessage = (e) => ws === socket && receive(e.data);
+    socket.onclose = (e) => ws === socket && lost(e.code, e.reason);
+    socket.onerror = () => {}; // a close follows
+  }
+
+  /** The version, and what the server should know from the beginning (P1.3, P1.8, P1.10): never in the URL. */
+  function protocols(credentials) {
+    const encode = (s) => base64url(encoder.encode(s));
+    const place = ({ position: at }) => at && `${at.offset}.${encode(at.epoch)}`;
+    const entries = [
+      ["token", credentials && encode(credentials)], ["session", session], ["inbox", place(inbox)], ["broadcast", place(all)],
+    ];
+    return ["parley.v1", ...entries.filter((e) => e[1]).map((e) => `parley.${e.join(".")}`)];
   }
 
   /** The connection is gone: come back, unless the code says not to. */
-  #lost(code, reason) {
-    if (code === 4100) return this.#end("unauthorized", code, reason);
-    if (FINAL.includes(code) || (code > 4100 && code < 4200)) return this.#end("closed", code, reason);
-    const attempt = this.#reset();
-    this.closeCode = code;
-    this.closeReason = reason;
-    if (Date.now() - this.#since >= STABLE_MS) this.#tries = 0;
-    this.#since = Infinity;
-    for (const [id, p] of this.#pending) {
-      if (p.ws && (p.once || (p.room && this.#rooms.get(p.room.name) !== p.room))) {
-        this.#settle(id).reject(failure("disconnected", "connection lost, outcome unknown"));
-      }
-    }
-    const bye = this.#bye;
-    this.#bye = undefined;
-    const delay = bye ? random(bye.retryMin, bye.retryMax) : this.#backoff(this.#tries++);
-    this.#due = bye ? Date.now() + delay : 0;
-    this.#set("waiting", delay);
-    if (attempt === this.#attempt) this.#later(delay, () => this.#open());
+  function lost(code, reason) {
+    if (FINAL.includes(code) || (code >= 4100 && code < 4200)) return end(code === 4100 ? "unauthorized" : "closed", code, reason);
+    const mine = reset();
+    client.closeCode = code;
+    client.closeReason = reason;
+    if (now() - since >= STABLE_MS) tries = 0;
+    since = Infinity;
+    disown((p) => p.answer !== "ack" || p.topic.gone);
+    const delay = bye ? random(bye.retryMin, bye.retryMax) : jitter(tries++);
+    due = bye ? now() + delay : 0;
+    bye = undefined;
+    setState("waiting", delay);
+    if (mine === attempt) later(delay, open);
+  }
+
+  /** Rejects requests that were sent and can't be sent again. */
+  function disown(which) {
+    for (const p of pending.values()) if (p.at && which(p)) drop(p, "disconnected", "connection lost, outcome unknown");
   }
 
   /** Full jitter: after a crash of the server its clients come back evenly spread. */
-  #backoff(n) {
-    const { min, max } = this.#options;
-    return random(n && min / 5, Math.min(max, min * 2 ** n));
+  const jitter = (n) => random(n && min / 5, Math.min(max, min * 2 ** n));
+
+  function end(state, code, reason) {
+    if (over) return;
+    over = true;
+    reset(1000);
+    listen("remove");
+    client.closeCode = code;
+    client.closeReason = reason;
+    for (const p of pending.values()) settle(p).reject(gone());
+    for (const topic of rooms.values()) {
+      topic.mute();
+      topic.reject(gone());
+    }
+    setState(state);
+    mute();
   }
 
-  #end(state, code, reason) {
-    if (this.#ended) return;
-    this.#reset(1000);
-    for (const e of ["online", "pageshow", "visibilitychange"]) globalThis.removeEventListener?.(e, this.#wake);
-    this.closeCode = code;
-    this.closeReason = reason;
-    const gone = ended(reason);
-    for (const id of [...this.#pending.keys()]) this.#settle(id).reject(gone);
-    for (const room of this.#rooms.values()) room._reject(gone);
-    this.#set(state);
-  }
+  const listen = (how) => WAKE.forEach((e) => globalThis[`${how}EventListener`]?.(e, wake));
 
   /** The network is back, or somebody looks at the page again: don't wait, and don't trust a silent connection. */
-  #wake = ({ type }) => {
-    if (globalThis.document?.visibilityState === "hidden") return;
-    if (type === "online") this.#tries = 0;
-    if (this.#up) this.#probe();
-    else if (this.state === "waiting" && Date.now() >= this.#due) this.#open();
-  };
+  function wake({ type, persisted }) {
+    const online = type === "online";
+    if (persisted === false || (!online && globalThis.document?.visibilityState === "hidden")) return;
+    if (online) tries = 0;
+    if (up) {
+      if (ws.readyState === 1) return probe();
+      lost(1006, "closed while away"); // and the event may come late or never
+    }
+    const age = now() - opened;
+    if (client.state === "waiting") now() >= due && later(APART_MS - age, open);
+    // An attempt from before the network changed, or the page was away, hangs.
+    else if (client.state === "connecting" && age >= PROBE_MS && type !== "visibilitychange") open();
+  }
 
-  #probe() {
-    const before = this.#received;
-    this._fire({ type: "ping", id: this.#id() });
-    this.#later(PROBE_MS, () => before === this.#received && this.#lost(1006, "no sign of life"));
+  function probe(again) {
+    const before = received;
+    const start = now();
+    fire({ type: "ping", id: newId() });
+    later(PROBE_MS, () => {
+      if (before !== received) return;
+      // A timer that is late ran on a machine that slept: what came meanwhile has not been read yet.
+      if (!again && now() - start > 2 * PROBE_MS) probe(true);
+      else lost(1006, "no sign of life");
+    });
   }
 
   /** Pages don't see the server's WebSocket pings, so silence is asked about. */
-  #watch(interval, before) {
-    this.#later(interval, () => {
-      this.#watch(interval, this.#received);
-      if (before === this.#received) this.#probe();
+  function watch(interval, before) {
+    later(interval, () => {
+      watch(interval, received);
+      if (before === received) probe();
     });
   }
 
   // ---- requests ----
 
-  #id() {
-    return this.#prefix + (this.#ids++).toString(36);
-  }
+  const newId = () => prefix + ids++;
 
   /**
-   * Sends a message and waits for its answer. It waits for the connection (and for its room), and is sent again, with
-   * the same id (P4.2), when the connection dies first; with `once` it is rejected then.
+   * Sends a message and waits for its answer, which is of this type. It waits for the connection (and for its room).
+   * What is answered by an ack is sent again, with the same id (P4.2), if the connection dies first or the server can't
+   * take it now; everything else is rejected then. Without `answer` it is a join or leave, and overtakes what waits.
    */
-  _request(message, answer, { room, once } = {}) {
+  function request(message, answer, topic = all) {
     return new Promise((resolve, reject) => {
-      if (this.#ended) throw ended();
-      if (room && this.#rooms.get(room.name) !== room) throw failure("not_member", `not in room ${room.name}`);
-      const up = room ? room._up : this.#up;
-      if (!up && this.#pending.size >= this.#options.queue) throw failure("queue_full", "too much waits for a connection");
-      const id = this.#id();
-      const text = JSON.stringify({ ...message, id });
-      const timer = after(this.#options.timeout, () => this.#settle(id).reject(failure("timeout", "no answer in time")));
-      this.#pending.set(id, { text, answer, room, once, timer, resolve, reject });
-      if (up) this.#send(id);
+      const { type, room } = message;
+      if (over) throw gone();
+      if (topic.gone) throw notIn(room);
+      if (answer && !ready(topic) && asked().length >= queue) throw failure("queue_full", "too many requests wait");
+      const id = newId();
+      const p = { id, type, text: JSON.stringify({ ...message, id }), answer, topic, resolve, reject };
+      p.timer = after(timeout, () => drop(p, ...LATE));
+      pending.set(id, p);
+      answer ? flush() : send(p);
     });
   }
 
-  #send(id) {
-    const p = this.#pending.get(id);
-    p.ws = this.#ws;
-    if (!this.#write(p.text)) this.#settle(id).reject(failure("too_large", `over the limit of ${this.#maxSize} bytes`));
+  /** What the application waits for. */
+  const asked = () => [...pending.values()].filter((p) => p.answer);
+  const ready = (topic) => topic.up && !topic.held && !all.held;
+
+  /** Sends, in order, what can be sent now. */
+  function flush() {
+    for (const p of pending.values()) {
+      if (onTheWay >= WINDOW) return;
+      if (p.on !== attempt && ready(p.topic)) send(p);
+    }
+  }
+
+  function send(p) {
+    // The server knows ids for a limited time, also while this machine sleeps and its timers stand still.
+    if (p.at && Date.now() - p.at > timeout) drop(p, ...LATE);
+    else if (write(p.text)) {
+      p.on = attempt;
+      p.at ??= Date.now();
+      onTheWay++;
+    } else drop(p, ...TOO_LARGE);
   }
 
   /** False if the server would close the connection because of the size. */
-  #write(text) {
-    if (text.length * 3 > this.#maxSize && encoder.encode(text).length > this.#maxSize) return false;
-    this.#ws.send(text);
+  function write(text) {
+    if (text.length * 3 > maxSize && encoder.encode(text).length > maxSize) return false;
+    ws.send(text);
     return true;
   }
 
-  _fire(message) {
-    if (this.#up && !this.#write(JSON.stringify(message))) this.#error("too_large", `${message.type} over the size limit`);
+  function fire(message) {
+    if (up && !write(JSON.stringify(message))) tellError(...TOO_LARGE);
   }
 
-  /** Sends what has waited for the connection, or for this room. */
-  #flush(room) {
-    for (const [id, p] of this.#pending) if (p.room === room && p.ws !== this.#ws) this.#send(id);
-  }
-
-  #settle(id) {
-    const p = this.#pending.get(id);
-    this.#pending.delete(id);
+  /** Takes a request off the list; an answered broadcast moves the position. */
+  function settle(p, answer = {}) {
+    pending.delete(p.id);
     clearTimeout(p.timer);
+    if (p.type === "broadcast") broadcast(answer);
+    back(p);
     return p;
   }
 
-  #answer({ type, id, ...m }) {
-    if (this.#pending.get(id)?.answer === type) this.#settle(id).resolve(m);
+  const drop = (p, code, message) => settle(p).reject(failure(code, message));
+  /** A request is no longer on the way. */
+  function back(p) {
+    if (p.on === attempt) {
+      p.on = undefined;
+      onTheWay--;
+      flush();
+    }
   }
 
-  #error(code, message, room) {
-    this._emit("error", { code, message, room });
+  function answer({ type, id, ...m }) {
+    const p = pending.get(id);
+    if (p && (p.answer ?? "ack") === type) settle(p, m).resolve(m);
+  }
+
+  function refused({ id, code = "unknown", message }) {
+    const p = pending.get(id);
+    if (!p) {
+      // "connected" has told about the session; and what was asked by nobody who still waits is over.
+      if (code !== "bad_session" && !id?.startsWith(prefix)) tellError(code, message);
+    } else if (p.answer !== "ack" || p.topic.gone || !PASSING.includes(code)) drop(p, code, message);
+    else {
+      // Perhaps stored, perhaps not: only the same id is safe to send again. Others wait, too, to stay in order.
+      const topic = code === "rate_limited" ? all : p.topic;
+      if (!topic.held) {
+        topic.held = true;
+        later(jitter(3), () => {
+          topic.held = false;
+          flush();
+        });
+      }
+      back(p);
+    }
   }
 
   // ---- rooms ----
 
-  async #join(room) {
-    if (!this.#up || room._join || this.#leaving.has(room.name)) return;
-    const join = (room._join = {});
-    const { name, _username: username, epoch, offset } = room;
+  function enter(name, { username, since } = {}) {
+    const { on, emit, mute } = emitter();
+    const topic = { emit, mute, username, position: positionOf(since ?? {}), types: ["message"], list: "history" };
+    topic.room = {
+      name,
+      members: new Map(),
+      count: 0,
+      joined: new Promise((resolve, reject) => Object.assign(topic, { resolve, reject })),
+      get position() {
+        return topic.position;
+      },
+      on,
+      send: (content) => request({ type: "message", room: name, content }, "ack", topic),
+      signal: (signal, data) => topic.up && fire({ type: "signal", room: name, name: signal, data }),
+      history: ({ before = 0, limit } = {}) => request({ type: "history", room: name, before, limit }, "history", topic),
+      leave: () => leave(topic),
+    };
+    topic.room.joined.catch(() => {}); // not everybody waits for it
+    if (over) topic.reject(gone());
+    else {
+      rooms.set(name, topic);
+      join(topic);
+    }
+    return topic;
+  }
+
+  async function join(topic) {
+    const { room: { name }, username, position } = topic;
+    if (!up || topic.join || topic.gone || leaving.has(name)) return;
+    const mine = (topic.join = {});
     try {
-      await this._request({ type: "join", room: name, username, epoch, offset }, "ack", { once: true });
+      await request({ type: "join", room: name, username, ...position });
     } catch (e) {
-      if (room._join !== join || this.#rooms.get(name) !== room) return; // of an earlier connection, or left
-      room._join = undefined;
-      if (PASSING.includes(e.code)) return this.#later(this.#backoff(3), () => this.#join(room));
-      this.#forget(room, e);
-      this.#error(e.code, e.message, name);
+      if (topic.join !== mine) return; // of an earlier connection, or answered
+      const again = () => {
+        topic.join = undefined;
+        join(topic);
+      };
+      if (topic.gone || passes(e, again)) return;
+      forget(topic, e);
+      tellError(e.code, e.message, name);
     }
   }
 
-  #forget(room, error) {
-    this.#rooms.delete(room.name);
-    room._up = false;
-    room._reject(error);
-    for (const [id, p] of this.#pending) {
-      if (p.room === room && !(p.ws && p.ws === this.#ws)) this.#settle(id).reject(error); // the others will be answered
+  /** Whether an error passes; then fn is called later, if the connection still stands. */
+  function passes({ code }, fn) {
+    const will = PASSING.includes(code) || code === LATE[0];
+    if (will) later(jitter(3), fn);
+    return will;
+  }
+
+  function forget(topic, error) {
+    rooms.delete(topic.room.name);
+    topic.up = false;
+    topic.gone = true;
+    topic.reject(error);
+    for (const p of pending.values()) {
+      if (p.topic === topic && p.on !== attempt) settle(p).reject(error); // the others will be answered
     }
   }
 
-  async _leave(room) {
-    const { name } = room;
-    for (const fns of room._listeners.values()) fns.clear(); // those of the event being told now, too
-    if (this.#rooms.get(name) !== room) return;
-    const member = room._up || room._join;
-    this.#forget(room, failure("not_member", `left room ${name}`));
+  function leave(topic) {
+    const { name } = topic.room;
+    topic.mute();
+    if (topic.gone) return;
+    const member = topic.up || topic.join;
+    forget(topic, notIn(name));
     if (!member) return;
     // A join of the same name waits for the answer: until then, what comes is still meant for this one.
-    this.#leaving.add(name);
-    await this._request({ type: "leave", room: name }, "ack", { once: true }).catch(() => {});
-    this.#leaving.delete(name);
-    const next = this.#rooms.get(name);
-    if (next) this.#join(next);
+    leaving.add(name);
+    depart(name);
   }
 
-  #history(room, h) {
-    const last = position(room);
-    const messages = this.#entries(h, "message");
-    const missed = resume(room, h, messages);
-    const first = !room._synced;
-    Object.assign(room, { _join: undefined, _up: true, _synced: true });
-    this.#flush(room);
-    if (missed) {
-      for (const m of missed) room._emit("message", m);
-      room._emit("recovered", { ...position(room), missed: missed.length });
+  async function depart(name) {
+    try {
+      await request({ type: "leave", room: name });
+    } catch (e) {
+      if (up && passes(e, () => depart(name))) return;
+    }
+    leaving.delete(name);
+    const next = rooms.get(name);
+    if (next) join(next);
+  }
+
+  function history(h, topic = all) {
+    if (h.id !== undefined) return answer({ ...h, messages: entries(h, ["message"]) });
+    topic.join = undefined;
+    topic.up = true;
+    flush();
+    replay(h, topic);
+    topic.resolve?.(topic.room);
+  }
+
+  function presence(p, { room, emit }) {
+    const all = new Map(p.members ? [] : room.members); // a new one, so that a change can be told from none
+    p.left?.forEach((m) => all.delete(m.userId)); // first: a new name is a leave and a join
+    (p.members ?? p.joined)?.forEach((m) => all.set(m.userId, m));
+    room.members = all;
+    room.count = p.count;
+    emit("presence", p);
+  }
+
+  // ---- topics ----
+
+  /**
+   * Brings a topic to where the server says that it is, and tells what was missed, or that it can't be had. The
+   * server's `recovered` is not taken on trust: the offsets must close the hole.
+   */
+  function replay(h, topic) {
+    const { emit, tag, list, synced, position: at } = topic;
+    const to = positionOf(h);
+    const messages = entries(h, topic.types);
+    let top = at?.offset;
+    for (const raw of h.messages) if (raw?.offset === top + 1) top++;
+    topic.synced = true;
+    if (at && h.recovered !== false && at.epoch === to?.epoch && top >= to.offset) {
+      topic.position = { ...to, offset: top };
+      let last = at.offset;
+      const missed = messages.filter((m) => m.offset > last && m.offset <= top && (last = m.offset));
+      for (const m of missed) deliver(m, topic);
+      emit("recovered", { ...tag, ...topic.position, missed: missed.length });
     } else {
-      if (!first) room._emit("gap", last);
-      room._emit("history", { ...position(room), messages });
+      topic.position = to;
+      if (at || synced) emit("gap", { ...tag, ...at, code: h.code });
+      for (const m of messages) {
+        if (at?.epoch === m.epoch && m.offset <= at?.offset) continue;
+        list ? keep(m) : deliver(m, topic);
+      }
+      if (list) emit(list, { ...to, messages });
     }
-    room._resolve(room);
-  }
-
-  #message(room, m) {
-    const news = advance(room, m);
-    if (news === GAP) this.#join(room); // the answer brings this one, too
-    else if (news) room._emit("message", m);
-  }
-
-  // ---- inbox and broadcast ----
-
-  #personal(m) {
-    const last = { topic: "inbox", ...this.#inbox };
-    const news = advance(this.#inbox, m);
-    if (news === GAP) {
-      // The inbox is sent once a connection: nothing can be asked for.
-      this.#inbox = position(m);
-      this._emit("gap", last);
-    }
-    if (news) this.#deliver(m);
-  }
-
-  #deliver(m) {
-    this.#keep(m);
-    this._emit(m.type, m);
-  }
-
-  #keep(m) {
-    if (m.type !== "notification") return;
-    this.unread++;
-    if (this.notifications.push(m) > KEPT) this.notifications.shift();
-  }
-
-  #mail(h) {
-    const last = { topic: "inbox", ...this.#inbox };
-    const messages = this.#entries(h, "private", "notification");
-    const missed = resume(this.#inbox, h, messages);
-    if (missed) return missed.forEach((m) => this.#deliver(m));
-    for (const m of messages) if (h.epoch !== last.epoch || m.offset > last.offset) this.#keep(m);
-    if (last.epoch) this._emit("gap", last);
-    this._emit("inbox", { ...position(h), messages });
   }
 
   /** The entries of a history or inbox that are of these types. */
-  #entries(h, ...types) {
+  function entries(h, types) {
     const all = h.messages.map(parse);
-    if (all.includes(undefined)) this.#malformed();
-    return all.filter((m) => types.includes(m?.type));
+    if (all.includes(undefined)) malformed();
+    return all.filter((m) => types.includes(m?.type) && !own.has(m.clientId));
   }
 
-  /** The broadcast topic has no replay, and the sender is left out: only a reconnect can tell that something was missed. */
-  #seen({ epoch, offset }) {
-    if (epoch && epoch === this.#all.epoch && offset > this.#all.offset) this.#all.offset = offset;
+  /** Takes a live message: each once, and none before those that it follows on. False if that has to be waited for. */
+  function live(m, topic) {
+    const { position: at } = topic;
+    const next = positionOf(m);
+    if (at && next) {
+      const known = at.epoch === next.epoch;
+      if (known && next.offset <= at.offset) return true;
+      if (!known || next.offset > at.offset + 1) return void (topic.room ? join : hole)(topic, m);
+    }
+    topic.position = next ?? at;
+    deliver(m, topic);
+    return true;
+  }
+
+  /** A broadcast, or the ack of one of this client, which itself is not sent to it. */
+  function broadcast(m) {
+    if (live(m, all)) for (const next of early.splice(0)) if (up) broadcast(next);
+  }
+
+  /**
+   * Messages of the inbox or the broadcast before m are missing. Perhaps they are the client's own; else only a new
+   * connection brings them, unless that was tried from here already.
+   */
+  function hole(topic, m) {
+    const { position: at } = topic;
+    if (topic === all && asked().some((p) => p.type === "broadcast" && p.on === attempt)) early.push(m);
+    else if (topic.tried !== at.offset) {
+      topic.tried = at.offset;
+      lost(4004, "missing messages");
+    } else {
+      topic.position = positionOf(m);
+      emit("gap", { ...topic.tag, ...at });
+      deliver(m, topic);
+    }
+  }
+
+  /** Tells of a message; not of an ack, which has no type here, and not of what the client sent itself (P4.12). */
+  function deliver(m, { emit }) {
+    if (own.has(m.clientId)) return;
+    keep(m);
+    emit(m.type, m);
+  }
+
+  function keep(m) {
+    if (m.type !== "notification") return;
+    client.notifications = [...client.notifications.slice(1 - KEPT), m];
+    count(client.unread + 1);
+  }
+
+  function count(unread) {
+    client.unread = unread;
+    emit("unread", { unread });
   }
 
   // ---- messages of the server ----
 
-  #malformed() {
-    this.#error("bad_message", "malformed message");
+  const malformed = () => tellError("bad_message", "malformed message");
+  const personal = (m) => live(m, inbox);
+  const passOn = (m, { emit } = all) => emit(m.type, m);
+
+  /**
+   * By type: what is done with a message (topic is that of m.room, if it is joined), what is read of it, and what that
+   * must be: a string, or n a count, b a boolean, a an array, m an array of members, * anything; "?" marks what may be
+   * missing. A message that differs is malformed; other keys are not read and not passed on (P1.6).
+   */
+  const types = new Map(
+    Object.entries({
+      connected: [connected, "clientId userId? username? maxMessageSize:n? pingInterval:n? epoch? offset:n? session? resumed:b?"],
+      ack: [answer, "id epoch? offset:n? duplicate:b?"],
+      reply: [answer, "id data:*"],
+      pong: [answer, "id? timestamp:n"],
+      error: [refused, "id? code? message"],
+      history: [history, "id? room? messages:a epoch? offset:n? recovered:b? code? more:b?"],
+      message: [live, "room userId username content:* timestamp:n epoch? offset:n?"],
+      presence: [presence, "room count:n members:m? joined:m? left:m?"],
+      system: [passOn, "room content"],
+      signal: [passOn, "room? senderId username? name data:*"],
+      inbox: [(m) => replay(m, inbox), "messages:a epoch? offset:n? recovered:b? code?"],
+      private: [personal, "senderId message:* timestamp:n? epoch? offset:n?"],
+      notification: [personal, "data:* timestamp:n? epoch? offset:n?"],
+      broadcast: [broadcast, "senderId clientId? message:* epoch? offset:n?"],
+      bye: [(m) => emit("bye", (bye = m)), "code:n reason retryMin:n retryMax:n"],
+    }).map(([type, [handle, fields]]) => [type, [handle, [...fields.matchAll(/(\w+):?([a-z*]?)(\??)/g)]]]),
+  );
+
+  /** The known and well-typed fields of a message; null if its type is unknown, undefined if it is malformed. */
+  function parse(raw) {
+    if (!isString(raw?.type)) return undefined;
+    const fields = types.get(raw.type)?.[1];
+    if (!fields) return null;
+    const m = { type: raw.type };
+    for (const [, key, kind, optional] of fields) {
+      const v = raw[key];
+      if (v === undefined && optional) continue;
+      if (!KINDS[kind](v)) return undefined;
+      m[key] = kind === "m" ? v.map(({ userId, username }) => ({ userId, username })) : v;
+    }
+    return m;
   }
 
-  #receive(text) {
-    this.#received++;
+  function receive(text) {
+    received++;
     let raw;
     try {
       raw = JSON.parse(text);
     } catch {}
     const m = parse(raw);
-    if (m === undefined) return this.#malformed();
-    if (m === null) return; // P1.6
-    const room = m.room !== undefined && !this.#leaving.has(m.room) ? this.#rooms.get(m.room) : undefined;
-    switch (m.type) {
-      case "connected":
-        return this.#up || this.#connected(m);
-      case "ack":
-      case "reply":
-      case "pong":
-        return this.#answer(m);
-      case "error":
-        return this.#refused(m);
-      case "message":
-        return room && this.#message(room, m);
-      case "history":
-        return m.id === undefined ? room && this.#history(room, m) : this.#answer({ ...m, messages: this.#entries(m, "message") });
-      case "presence":
-        return room?._presence(m);
-      case "system":
-        return room?._emit("system", m);
-      case "signal":
-        return (m.room === undefined ? this : room)?._emit("signal", m);
-      case "private":
-      case "notification":
-        return this.#personal(m);
-      case "inbox":
-        return this.#mail(m);
-      case "broadcast":
-        this.#seen(m);
-        return this._emit("broadcast", m);
-      case "bye":
-        this.#bye = m;
-        this._emit("bye", m);
+    if (m === undefined) malformed(); // and of unknown types nothing is told (P1.6)
+    if (!m) return;
+    const topic = leaving.has(m.room) ? undefined : rooms.get(m.room);
+    if (topic || m.room === undefined || m.id !== undefined) types.get(m.type)[0](m, topic);
+  }
+
+  function connected(m) {
+    if (up) return;
+    const { clientId, userId = clientId, username, resumed } = m;
+    const other = userId !== client.userId;
+    stopTimers();
+    up = all.up = true;
+    since = now();
+    session = /^[\w-]+$/.test(m.session) ? m.session : undefined;
+    own.add(clientId);
+    Object.assign(client, { clientId, userId, username });
+    if (other) {
+      disown(() => true); // P4.13
+      const offered = inbox.position;
+      inbox.position = inbox.synced = undefined;
+      if (offered) {
+        // It was of somebody else's inbox, and so the answer may be a part only.
+        client.notifications = [];
+        count(0);
+        return open();
+      }
     }
+    maxSize = m.maxMessageSize || Infinity;
+    if (m.pingInterval) watch(Math.max(m.pingInterval, PROBE_MS), received);
+    const last = all.position;
+    const next = positionOf(m);
+    if (!last || !next) all.position = next; // else its history follows (P4.11)
+    for (const topic of rooms.values()) join(topic);
+    flush();
+    setState("connected");
+    emit("connected", { clientId, userId, username, resumed });
+    if (last && !next) emit("gap", { ...all.tag, ...last });
   }
 
-  #connected(m) {
-    const { clientId, userId = clientId, username, maxMessageSize, pingInterval, epoch, offset } = m;
-    this.#stopTimers();
-    this.#up = true;
-    this.#since = Date.now();
-    if (userId !== this.userId) this.#inbox = {}; // another topic: its positions say nothing about the old one
-    Object.assign(this, { clientId, userId, username });
-    this.#maxSize = maxMessageSize || Infinity;
-    if (pingInterval) this.#watch(Math.max(pingInterval, PROBE_MS), this.#received);
-    const last = { topic: "broadcast", ...this.#all };
-    this.#all = { epoch, offset };
-    for (const room of this.#rooms.values()) this.#join(room);
-    this.#flush();
-    this.#set("connected");
-    if (this.#up) this._emit("connected", { clientId, userId, username });
-    if (last.epoch && (epoch !== last.epoch || offset > last.offset)) this._emit("gap", last);
-  }
-
-  #refused({ id, code = "unknown", message }) {
-    const p = this.#pending.get(id);
-    if (!p) return this.#error(code, message);
-    if (p.once || !(code === "closing" || code === "unavailable")) return this.#settle(id).reject(failure(code, message));
-    // Perhaps stored, perhaps not: only the same id is safe to send again, on this connection or the next.
-    p.ws = undefined;
-    this.#later(this.#backoff(3), () => this.#flush(p.room));
-  }
+  if (!WebSocket) throw new TypeError("parley: pass options.WebSocket");
+  url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  url.hash = "";
+  listen("add");
+  open();
+  return client;
 }
-
-/** Connects to a parley hub and stays connected. Returns at once. */
-export const connect = (url, options = {}) => new Client(url, options);

@@ -1,3 +1,4 @@
+// The life of a connection: tokens, close codes, backoff, the end.
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, mock, test } from "node:test";
 import { connect } from "../parley.js";
@@ -15,7 +16,7 @@ describe("connecting", () => {
     assert.deepEqual([t.client.clientId, t.client.userId, t.client.username], ["c9", "kim", "Kim"]);
     assert.deepEqual(t.events, [
       ["state", { state: "connected", retryIn: undefined }],
-      ["connected", { clientId: "c9", userId: "kim", username: "Kim" }],
+      ["connected", { clientId: "c9", userId: "kim", username: "Kim", resumed: undefined }],
     ]);
     t.client.close();
   });
@@ -331,162 +332,6 @@ describe("backoff", () => {
     t.socket().drop(4000);
     await tick(60_000);
     assert.equal(t.sockets.length, 1);
-    t.client.close();
-  });
-});
-
-describe("page events", () => {
-  let page;
-  beforeEach(() => {
-    page = new EventTarget();
-    globalThis.document = { visibilityState: "visible", baseURI: "http://page.test/" };
-    globalThis.addEventListener = page.addEventListener.bind(page);
-    globalThis.removeEventListener = page.removeEventListener.bind(page);
-  });
-  afterEach(() => {
-    delete globalThis.document;
-    delete globalThis.addEventListener;
-    delete globalThis.removeEventListener;
-  });
-  const fire = async (name) => {
-    page.dispatchEvent(new Event(name));
-    await settled();
-  };
-
-  for (const name of ["online", "pageshow", "visibilitychange"]) {
-    test(`${name} ends the waiting`, async () => {
-      const t = await start();
-      for (let i = 0; i < 6; i++) {
-        t.socket().drop();
-        await tick(20_000);
-      }
-      t.socket().drop();
-      const n = t.sockets.length;
-      await fire(name);
-      assert.equal(t.sockets.length, n + 1);
-      assert.equal(t.client.state, "connecting");
-      await tick(19_999);
-      assert.equal(t.sockets.length, n + 1, "the old timer still ran");
-      t.client.close();
-    });
-
-    test(`${name} asks a connection whether it lives`, async () => {
-      const t = await online();
-      await fire(name);
-      assert.equal(t.socket().of("ping").length, 1);
-      await tick(4999);
-      assert.equal(t.client.state, "connected");
-      await tick(1);
-      assert.equal(t.client.state, "waiting");
-      assert.notEqual(t.sockets[0].readyState, 1);
-      await reconnect(t);
-      assert.equal(t.client.state, "connected");
-      t.client.close();
-    });
-  }
-
-  test("any message is a sign of life", async () => {
-    const t = await online();
-    await fire("visibilitychange");
-    t.socket().say({ type: "something-new" });
-    await tick(10_000);
-    assert.equal(t.client.state, "connected");
-    assert.equal(t.sockets.length, 1);
-    t.client.close();
-  });
-
-  test("nothing is done when the page becomes hidden", async () => {
-    const t = await online();
-    document.visibilityState = "hidden";
-    await fire("visibilitychange");
-    assert.equal(t.socket().sent.length, 0);
-    t.client.close();
-  });
-
-  test("the window of a bye holds against them, and is over when a throttled timer overslept it", async () => {
-    const t = await online();
-    t.socket().say({ type: "bye", code: 4000, reason: "", retryMin: 5000, retryMax: 5000 });
-    t.socket().drop(4000);
-    await tick(4000);
-    await fire("online");
-    assert.equal(t.sockets.length, 1);
-    clock.now += 2000; // and no timer runs
-    await fire("visibilitychange");
-    assert.equal(t.sockets.length, 2);
-    t.client.close();
-  });
-
-  test("online starts the backoff anew", async () => {
-    const t = await start();
-    for (let i = 0; i < 6; i++) {
-      t.socket().drop();
-      await tick(20_000);
-    }
-    t.socket().drop();
-    await fire("online");
-    t.socket().drop();
-    assert.ok(t.events.at(-1)[1].retryIn <= 500);
-    t.client.close();
-  });
-
-  test("close() lets go of the page", async () => {
-    const removed = mock.method(globalThis, "removeEventListener");
-    const t = await online();
-    t.client.close();
-    assert.deepEqual(removed.mock.calls.map((c) => c.arguments[0]).sort(), ["online", "pageshow", "visibilitychange"]);
-    await fire("online");
-    assert.equal(t.socket().sent.length, 0);
-    assert.equal(t.sockets.length, 1);
-  });
-});
-
-describe("silence", () => {
-  test("is asked about after pingInterval, and ended", async () => {
-    const t = await online({}, { pingInterval: 30_000 });
-    await tick(29_999);
-    assert.equal(t.socket().sent.length, 0);
-    await tick(1);
-    assert.equal(t.socket().of("ping").length, 1);
-    t.socket().say({ type: "pong", id: t.socket().last("ping").id, timestamp: 1 });
-    await tick(35_000);
-    assert.equal(t.client.state, "connected");
-    assert.equal(t.socket().of("ping").length, 1, "something was heard since the last look");
-    await tick(25_000);
-    assert.equal(t.socket().of("ping").length, 2);
-    await tick(5000);
-    assert.equal(t.client.state, "waiting");
-    t.client.close();
-  });
-
-  test("timers that have run are forgotten", async () => {
-    const t = await online({}, { pingInterval: 30_000 });
-    for (let i = 0; i < 50; i++) {
-      await tick(30_000);
-      t.socket().say({ type: "notification", data: i });
-    }
-    const cleared = mock.method(globalThis, "clearTimeout");
-    t.client.close();
-    assert.ok(cleared.mock.callCount() <= 2, `${cleared.mock.callCount()} timers were held`);
-    cleared.mock.restore();
-  });
-
-  test("a busy connection is never asked", async () => {
-    const t = await online({}, { pingInterval: 30_000 });
-    for (let i = 0; i < 10; i++) {
-      await tick(20_000);
-      t.socket().say({ type: "notification", data: i });
-    }
-    assert.equal(t.socket().sent.length, 0);
-    t.client.close();
-  });
-
-  test("a tiny interval does not make a flood", async () => {
-    const t = await online({}, { pingInterval: 1 });
-    for (let i = 0; i < 10; i++) {
-      await tick(1000);
-      for (const { id } of t.socket().of("ping")) t.socket().say({ type: "pong", id, timestamp: 1 });
-    }
-    assert.ok(t.socket().of("ping").length <= 2);
     t.client.close();
   });
 });

@@ -71,7 +71,7 @@ export async function start(options = {}) {
     ...options,
   });
   const events = record(client, [
-    "state", "connected", "broadcast", "private", "notification", "signal", "error", "bye", "inbox", "gap",
+    "state", "connected", "broadcast", "private", "notification", "signal", "error", "bye", "inbox", "gap", "recovered",
   ]);
   await settled();
   return { client, sockets, events, socket: () => sockets.at(-1), states: () => events.filter(([e]) => e === "state").map(([, p]) => p.state) };
@@ -92,6 +92,19 @@ export function record(emitter, names) {
   for (const name of names) emitter.on(name, (payload) => events.push([name, payload]));
   return events;
 }
+
+/** A client in room "r" at position e/`top`. */
+export async function inRoom(top = 0, options, connected) {
+  const t = await online(options, connected);
+  const room = t.client.join("r", { username: "me" });
+  const roomEvents = record(room, ROOM_EVENTS);
+  t.socket().say(history(range(1, top)));
+  await room.joined;
+  return { ...t, room, roomEvents };
+}
+
+export const offsets = (events) => events.filter(([e]) => e === "message").map(([, m]) => m.offset);
+export const names = (events) => events.map(([e]) => e);
 
 /** Waits for the delay after a lost connection, and accepts the next one. */
 export async function reconnect(t, connected) {
@@ -115,15 +128,17 @@ export const range = (from, to) => Array.from({ length: Math.max(0, to - from + 
  * tick, and what is still set can't be asked.
  */
 export const clock = {
-  now: 0,
+  now: 0, // monotonic
+  wall: 0, // what Date.now() is ahead of it
   timers: new Map(), // id -> { at, fn }
   ids: 0,
 };
 
 export function fakeTime({ beforeEach, afterEach }) {
   const real = { setTimeout, clearTimeout, now: Date.now };
+  const { performance } = globalThis;
   beforeEach(() => {
-    Object.assign(clock, { now: 1_000_000, timers: new Map() });
+    Object.assign(clock, { now: 1_000_000, wall: 1.7e12, timers: new Map() });
     globalThis.setTimeout = (fn, ms) => {
       // What browsers and Node do with a delay that does not fit.
       const delay = ms >= 0 && ms < 2 ** 31 ? ms : 1;
@@ -131,12 +146,14 @@ export function fakeTime({ beforeEach, afterEach }) {
       return clock.ids;
     };
     globalThis.clearTimeout = (id) => void clock.timers.delete(id);
-    Date.now = () => clock.now;
+    Date.now = () => clock.now + clock.wall;
+    performance.now = () => clock.now;
   });
   afterEach(() => {
     const left = clock.timers.size;
     Object.assign(globalThis, { setTimeout: real.setTimeout, clearTimeout: real.clearTimeout });
     Date.now = real.now;
+    delete performance.now;
     assert.equal(left, 0, "timers left: was a client not closed, or did it keep some?");
   });
 }
