@@ -25,5 +25,5 @@ js:
 # A minute for each fuzz target; CI gives each a few seconds.
 FUZZTIME ?= 60s
 fuzz:
-	@for f in $$(grep -ho 'func Fuzz[A-Za-z0-9]*' *_test.go | cut -c6-); do \
-		$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) . || exit 1; done
+	@for p in . ./client; do for f in $$(grep -ho 'func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -c6-); do \
+		$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done

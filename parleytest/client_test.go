@@ -46,6 +46,14 @@ func TestJoin(t *testing.T) {
 		require.True(t, again.Bool("recovered"))
 		require.Len(t, again.List("messages"), 1)
 		require.EqualValues(t, 1, again.List("messages")[0].Int("content"))
+
+		// Of several histories, the one that answers.
+		c = s.Connect(Ignore("system", "presence"))
+		c.Send(`{"type":"join","room":"tea"}`)
+		c.Send(`{"type":"message","content":2}`)
+		s.Settle()
+		require.Len(t, c.Join("tea").List("messages"), 2)
+		require.Len(t, c.Expect("history").List("messages"), 1)
 	})
 }
 
@@ -75,6 +83,8 @@ func TestRequestAndCall(t *testing.T) {
 		// An id of a message that was merely sent is expected like everything.
 		kim.Send(Message{"type": "ping", "id": "sent"})
 		kim.ExpectMessage(Message{"type": "pong", "id": "sent"})
+		kim.Send(Message{"type": "ping", "id": "mine"})
+		kim.ExpectMessage(Message{"type": "pong", "id": "mine"})
 		kim.ExpectNone()
 	})
 }
@@ -93,6 +103,9 @@ func TestSendText(t *testing.T) {
 		c.ExpectMessage(Message{"type": "error", "code": "unknown_type"})
 		c.Send(json.RawMessage(`{"type":"ping"}`))
 		c.Expect("pong")
+		long := strings.Repeat("x", 1<<17)
+		require.NoError(t, s.Hub.Conn(c.ID()).Send(context.Background(), long))
+		require.Equal(t, long, c.Expect("private").Str("message"))
 	})
 }
 
@@ -360,4 +373,20 @@ func TestHalfClosedClient(t *testing.T) {
 		kim.ExpectMessage(Message{"data": "under way"})
 		require.False(t, kim.Link().Alive())
 	})
+}
+
+// Outside of a bubble, ExpectNone costs a client with a rate limit no more than a
+// ping, and those who have sent nothing since the last one, nothing.
+func TestSettleAndRateLimits(t *testing.T) {
+	s := NewServer(t, parley.Options{RateLimit: 1e-6, RateBurst: 10})
+	kim, sam := s.Connect(), s.Connect()
+	for range 10 {
+		sam.ExpectNone()
+	}
+	for range 10 {
+		require.Equal(t, "pong", kim.Request(Message{"type": "ping"}).Type())
+	}
+	sam.ExpectNone() // a refusal is an answer, too
+	sam.Send(Message{"type": "ping"})
+	sam.ExpectMessage(Message{"code": "rate_limited"})
 }

@@ -323,7 +323,10 @@ func TestPeerCloses(t *testing.T) {
 		_, client, server = ends(t, 0)
 		done := make(chan error)
 		go func() { done <- readError(server) }()
-		require.NoError(t, client.Close())
+		if inBubble() {
+			synctest.Wait()
+		}
+		require.NoError(t, client.CloseWrite())
 		require.Equal(t, io.EOF, <-done)
 	})
 }

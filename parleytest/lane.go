@@ -36,7 +36,7 @@ type lane struct {
 type segment struct {
 	n   int // bytes
 	end ending
-	at  time.Time // arrives not before; zero: at once
+	at  time.Time // arrives not before, nor before those ahead of it; zero: at once
 }
 
 type ending uint8
@@ -74,9 +74,6 @@ func (d *lane) send(s segment) {
 		if d.jitter > 0 {
 			s.at = s.at.Add(time.Duration(d.random.Int64N(int64(d.jitter))))
 		}
-	}
-	if last := len(d.flight) - 1; last >= 0 && s.at.Before(d.flight[last].at) {
-		s.at = d.flight[last].at // TCP keeps the order
 	}
 	d.flight = append(d.flight, s)
 	d.advance()
@@ -162,10 +159,9 @@ func (d *lane) arrived(n int) {
 func (d *lane) ended(end ending) {
 	if end == streamEnd {
 		d.eof = true
-		return
+	} else {
+		d.to.reset = true
 	}
-	d.to.reset = true
-	d.to.out.lose()
 }
 
 func (d *lane) tick() {

@@ -115,7 +115,7 @@ func (l *Link) Slow(bytesPerSecond int, directions ...Direction) {
 	})
 }
 
-// Latency delays what is sent from now on by d and up to jitter more, drawn
+// Latency delays what is sent from now on by delay and up to jitter more, drawn
 // from the Network's Seed. The order is kept. Zeros end it. What is under way fills the
 // buffer: more than its size for each delay does not come through.
 func (l *Link) Latency(delay, jitter time.Duration, directions ...Direction) {

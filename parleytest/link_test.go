@@ -84,6 +84,15 @@ func TestCutAfter(t *testing.T) {
 	})
 }
 
+func TestCutAfterNothing(t *testing.T) {
+	l, client, server := ends(t, 0)
+	write(t, client, "before")
+	l.CutAfter(0, ToServer)
+	require.False(t, l.Alive())
+	read(t, server, "before")
+	require.ErrorIs(t, readError(client), syscall.ECONNRESET)
+}
+
 func TestCutAfterCalledOff(t *testing.T) {
 	_, client, server := ends(t, 0)
 	client.Link().CutAfter(3, ToClient)
@@ -155,6 +164,13 @@ func TestStallHidesAClose(t *testing.T) {
 		require.Equal(t, io.EOF, readError(client))
 		l.Resume()
 		require.ErrorIs(t, writeError(client), syscall.EPIPE)
+
+		// A machine whose process has ended still takes what comes.
+		l, client, server = ends(t, 2)
+		write(t, client, "ab")
+		l.Stall(ToClient)
+		require.NoError(t, server.Close())
+		write(t, client, "cdef")
 	})
 }
 

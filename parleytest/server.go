@@ -163,7 +163,7 @@ func (s *Server) Links(userID string) []*Link {
 // transport makes connections of the identity in o; link, if it is not nil, is set to the last one.
 func (s *Server) transport(o *dialOptions, link **Link) *http.Transport {
 	return &http.Transport{
-		DisableKeepAlives: true, // an idle connection has goroutines that would outlive the test
+		DisableKeepAlives: true, // an idle connection would be one of the Links
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			c, err := s.Network.dial(ctx, o.ip, o.identity)
 			if err != nil {

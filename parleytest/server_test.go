@@ -109,8 +109,10 @@ func TestHTTPClientHasTheIdentity(t *testing.T) {
 		text, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		require.True(t, strings.HasPrefix(string(text), "kim [2001:db8::1]:"), "%s", text)
-		other.Settle()
 		require.NoError(t, resp.Body.Close())
+		if other.Settle(); other.bubble {
+			require.Empty(t, other.Network.Links())
+		}
 	})
 }
 
