@@ -196,7 +196,7 @@ func (r *fanOutRun) add(p *publication) {
 		last = p.entry.Offset - 1
 	}
 	switch {
-	case p.entry.Offset <= last, epoch == "" && p.entry.Duplicate:
+	case p.entry.Offset <= last && !mutant("redeliver"), epoch == "" && p.entry.Duplicate:
 		return
 	case p.entry.Duplicate:
 		// The answer to the call that stored it was lost, and so it was not sent.
@@ -227,7 +227,12 @@ func (r *fanOutRun) exists(p *publication) bool {
 	return false
 }
 
+// send adds the frame of p. After a hole that could not be filled no stored
+// message follows: the members are about to be closed, and resume before the hole.
 func (r *fanOutRun) send(p *publication) {
+	if r.lost && p.epoch != "" {
+		return
+	}
 	p.frame = p.newFrame()
 	p.frame.restart, r.restart = r.restart, false
 	r.push(p.frame)
@@ -255,7 +260,7 @@ func (r *fanOutRun) flush() {
 
 // fill adds the messages between after and before from the Store.
 func (r *fanOutRun) fill(epoch string, after, before int64) {
-	for after < before-1 {
+	for after < before-1 && !mutant("nofill") {
 		limit := int(min(before-1-after, maxReplay))
 		page, err := r.topic.read(r.topic.hub.ctx, Query{Forward: true, After: after, Limit: limit})
 		if err != nil {
@@ -294,6 +299,9 @@ func (r *fanOutRun) restarted(p *publication) bool {
 func (r *fanOutRun) reset(before int64, why Code) {
 	t := r.topic
 	r.restart = true
+	if mutant("noreset") {
+		return
+	}
 	page, err := t.read(t.hub.ctx, Query{Before: before, Limit: min(t.keep.Messages, maxPage)})
 	if err != nil {
 		r.lost = true

@@ -63,6 +63,9 @@ func (c *Conn) handle(p []byte) bool {
 	case failed != nil:
 		c.refuse(in.ID, c.clientError(failed, in.Type))
 	case in.ID != "" && !a.done:
+		if mutant("answers") {
+			_ = c.push(newFrame(appendAck(newBuffer(96), in.ID, a.result.Epoch, a.result.Offset, a.result.Duplicate)))
+		}
 		_ = c.push(newFrame(appendAck(newBuffer(96), in.ID, a.result.Epoch, a.result.Offset, a.result.Duplicate)))
 	}
 	return true

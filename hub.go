@@ -51,6 +51,8 @@ type Hub struct {
 	conns    map[string]*Conn   // by client id, until nothing of them runs any more
 	replaced map[*Conn]struct{} // likewise, those whose client id a newer connection has
 	idle     chan struct{}      // made by Shutdown, closed when both are empty
+	runs     int                // topics that run
+	finished chan struct{}      // made by Shutdown, closed when there are none
 	beating  bool               // the background goroutine was started
 	stopped  chan struct{}      // closed when it has ended
 }
@@ -178,7 +180,7 @@ func (h *Hub) admit(w http.ResponseWriter, r *http.Request, a *arrival) *Conn {
 		_ = c.sock.Conn.Close()
 		return nil
 	}
-	if c.old != nil {
+	if c.old != nil && !mutant("twosockets") {
 		h.stats.replaced.Add(1)
 		c.old.end(CloseReplaced, "replaced by a newer connection of the same client")
 	}
@@ -236,6 +238,9 @@ func (c *Conn) setUser() {
 
 // release reports that nothing of c runs any more.
 func (h *Hub) release(c *Conn) {
+	if mutant("stuck") {
+		go func() { select {} }()
+	}
 	h.slots.giveAddress(c.ip)
 	h.slots.giveUser(c.identity.ID)
 	h.mu.Lock()

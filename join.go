@@ -130,7 +130,9 @@ func (c *Conn) drop(m *membership, grace time.Duration) bool {
 		return false
 	}
 	c.rooms = slices.Delete(c.rooms, i, i+1)
-	m.topic.roster.remove(&m.sub)
+	if !mutant("leave") {
+		m.topic.roster.remove(&m.sub)
+	}
 	m.doomed, m.grace = true, grace
 	joining := m.joining
 	c.mu.Unlock()

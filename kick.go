@@ -52,7 +52,7 @@ func (h *Hub) DisconnectUser(userID, reason string) int {
 	h.mu.Lock()
 	delete(h.sessions.parked, userID) // an anonymous user is its client id
 	for _, c := range h.conns {       // those too that have not entered their topics yet
-		if c.userID == userID && !c.ended.Load() {
+		if c.userID == userID && !c.ended.Load() && !mutant("kick") {
 			conns = append(conns, c)
 		}
 	}

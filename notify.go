@@ -135,6 +135,9 @@ func (h *Hub) toUser(ctx context.Context, id string, data []byte, key string, pr
 	}
 	t := h.acquire(userPrefix + id)
 	defer t.release()
+	if mutant("offline") && t.roster.count.Load() == 0 {
+		return Result{}, nil
+	}
 	if present && h.opts.Broker == nil && t.roster.count.Load() == 0 {
 		return Result{}, ErrNotFound
 	}

@@ -134,7 +134,9 @@ func (s *roomState) expire(userID string, timer **time.Timer) {
 // removeLocked removes a user. The room is told by the returned function,
 // but in the order of the removals and arrivals: who is back has not left last.
 func (s *roomState) removeLocked(userID string, u *roomUser) (send func()) {
-	delete(s.users, userID)
+	if !mutant("ghost") {
+		delete(s.users, userID)
+	}
 	s.markLocked(userID)
 	if !u.announced {
 		return func() {}

@@ -54,6 +54,10 @@ func (c *Conn) readAll() (CloseCode, string) {
 		}
 		c.hub.stats.received(len(p))
 		c.confirm()
+		if mutant("parallel") {
+			go c.handle(append([]byte(nil), p...))
+			continue
+		}
 		ok := true
 		c.working(func() { ok = c.handle(p) })
 		if len(*buf) <= 16<<10 {

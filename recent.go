@@ -73,7 +73,7 @@ func (t *topic) seen() seen {
 // better than the client's position: a read begun after s does, an older one
 // if what it saw is the same log, and not behind (F67: another node may be ahead of this one).
 func (l *tail) serves(s seen, pos *position) bool {
-	if l.read > s.reads {
+	if l.read > s.reads || mutant("stale") {
 		return true
 	}
 	if l.page.Epoch != s.epoch || l.page.Top < s.last {
@@ -190,11 +190,12 @@ func (t *topic) pageSize() int { return min(t.keep.Messages, maxPage) }
 // refusal tells why there is no resuming from pos, going by the bounds of the log; "" if they allow it.
 func (t *topic) refusal(page Page, pos position) Code {
 	switch {
-	case page.Epoch != pos.epoch || page.Epoch == "":
+	case page.Epoch != pos.epoch && !mutant("noepoch") || page.Epoch == "":
 		return codeReset
 	case pos.offset > page.Top:
 		return codeAhead
-	case pos.offset < page.First-1, page.Top-pos.offset > maxReplay:
+	case mutant("partial"):
+	case pos.offset < page.First-1, page.Top-pos.offset > maxReplay, mutant("edge") && pos.offset < page.First:
 		return codeGone
 	}
 	return ""
@@ -212,13 +213,13 @@ func (t *topic) replayOf(l *tail, pos *position, final bool) (r replay, ok bool)
 			if int64(len(missed)) < top-pos.offset && !final {
 				return replay{}, false
 			}
-			if int64(len(missed)) == top-pos.offset && len(t.newestFitting(missed)) == len(missed) {
+			if (int64(len(missed)) == top-pos.offset || mutant("partial")) && len(t.newestFitting(missed)) == len(missed) {
 				r.page.Entries, r.recovered, r.use.after = missed, new(true), pos.offset
 				return r, true
 			}
 			why = codeGone
 		}
-		r.recovered, r.code, r.use.code = new(false), why, why
+		r.recovered, r.code, r.use.code = new(mutant("nooffset")), why, why
 	}
 	wanted := max(0, min(int64(t.pageSize()), top-page.First+1))
 	if int64(len(page.Entries)) < wanted && !final {

@@ -51,6 +51,7 @@ func (t *topic) read(ctx context.Context, q Query) (Page, error) {
 	if err == nil {
 		err = page.check(q)
 	}
+	page = mutatedPage(page)
 	if err != nil {
 		t.hub.stats.storeErrors.Add(1)
 		t.hub.logError("parley: store: read failed", "topic", t.kind(), "error", err)

@@ -118,6 +118,7 @@ func (r *roster) fanOut(frames []*frame) {
 
 // deliver enqueues or holds frames; the shard is locked.
 func (m *sub) deliver(frames []*frame) {
+	frames = mutated(frames)
 	if m.replaying {
 		m.hold(frames)
 		return
@@ -132,6 +133,9 @@ func (m *sub) deliver(frames []*frame) {
 
 // afterHistory leaves out what is not newer than the history.
 func (m *sub) afterHistory(frames []*frame) []*frame {
+	if mutant("seam") {
+		return frames
+	}
 	newer := make([]*frame, 0, len(frames))
 	for _, f := range frames {
 		if m.seam && f.resets != "" {
@@ -197,6 +201,9 @@ func (m *sub) endReplay(replay uint32, first []*frame, log *Page) {
 		return
 	}
 	held := m.held
+	if mutant("readfirst") {
+		held = nil
+	}
 	m.replaying, m.live, m.held, m.heldSize = false, true, nil, 0
 	if log != nil {
 		m.seam, m.epoch, m.from = log.Epoch != "", log.Epoch, log.Top

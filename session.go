@@ -139,7 +139,9 @@ func (h *Hub) claim(t ticket) (generation uint32, old *Conn, ok bool) {
 }
 
 // sessionOver reports whether the connection ended in a way that ends its session, too.
-func (c *Conn) sessionOver() bool { return c.ended.Load() && !CloseCode(c.code.Load()).comesBack() }
+func (c *Conn) sessionOver() bool {
+	return c.ended.Load() && !CloseCode(c.code.Load()).comesBack() && !mutant("undead")
+}
 
 // park remembers the session of a connection that is gone. Hub.mu is held.
 func (s *sessions) park(c *Conn) {

@@ -63,8 +63,41 @@ func (h *Hub) await(ctx context.Context, idle chan struct{}, conns []*Conn) erro
 		}()
 		err = cmp.Or(wait(ctx, left), err)
 	}
+	// What was taken from clients and from the application is stored, if that can be.
+	err = cmp.Or(wait(ctx, h.noRuns()), err)
 	h.cancel()
 	return cmp.Or(wait(ctx, h.stopped), err)
+}
+
+// runStarts counts a topic that runs, and may be at the Store.
+func (h *Hub) runStarts() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.runs++
+}
+
+func (h *Hub) runEnds() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.runs--; h.runs == 0 && h.finished != nil {
+		close(h.finished)
+		h.finished = nil
+	}
+}
+
+// noRuns returns a channel that is closed as soon as no topic runs.
+func (h *Hub) noRuns() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.finished == nil {
+		h.finished = make(chan struct{})
+	}
+	done := h.finished
+	if h.runs == 0 {
+		close(done)
+		h.finished = nil
+	}
+	return done
 }
 
 // wait waits for done, or returns the error of ctx if that ends before.

@@ -265,3 +265,52 @@ func TestMessagesDuringShutdown(t *testing.T) {
 		require.EqualValues(t, 1, s.Stats().Refused)
 	})
 }
+
+// F36: what is on its way to a slow Store when the hub ends is stored, and its publisher told so.
+func TestShutdownFinishesPublishes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := newHookStore()
+		store.onAppend = func(ctx context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+			select {
+			case <-time.After(2 * time.Second):
+				return next()
+			case <-ctx.Done():
+				return "", ctx.Err()
+			}
+		}
+		h := newHub(t, Options{Store: store})
+		results := make(chan error, 2)
+		for i := range 2 {
+			go func() {
+				_, err := h.Room("r").Send(context.Background(), i)
+				results <- err
+			}()
+			synctest.Wait()
+		}
+		require.NoError(t, h.Shutdown(t.Context()))
+		require.NoError(t, <-results)
+		require.NoError(t, <-results)
+		page, err := store.Read(t.Context(), roomPrefix+"r", Query{Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, page.Entries, 2)
+	})
+}
+
+// F37: it waits for them no longer than it may.
+func TestShutdownDoesNotWaitForAHangingStore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := newHookStore()
+		store.onAppend = func(ctx context.Context, _ string, _ []Entry, _ func() (string, error)) (string, error) {
+			<-ctx.Done()
+			return "", ctx.Err()
+		}
+		h := newHub(t, Options{Store: store, StoreTimeout: time.Hour})
+		go func() { _, _ = h.Room("r").Send(context.Background(), 1) }()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start := time.Now()
+		require.ErrorIs(t, h.Shutdown(ctx), context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+	})
+}

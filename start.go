@@ -115,6 +115,9 @@ func (c *Conn) openInbox() {
 		m.endReplay(m.startReplay(), nil, nil)
 		return
 	}
+	if mutant("noinbox") {
+		c.offer.inbox = nil
+	}
 	r, err := m.topic.subscribe(c.ctx, &m.sub, c.offer.inbox, func(r replay) []*frame {
 		return []*frame{m.topic.historyFrame(r)}
 	})

@@ -124,10 +124,12 @@ func (t *topic) step() {
 // The caller holds a reference.
 func (t *topic) start() {
 	t.retain()
+	t.hub.runStarts()
 	go t.run()
 }
 
 func (t *topic) run() {
+	defer t.hub.runEnds()
 	defer t.release()
 	for {
 		batch := t.take()
@@ -230,6 +232,9 @@ func (t *topic) store(batch []*publication) {
 		t.hub.logError("parley: store: append failed", "topic", t.kind(), "error", err)
 		err = fmt.Errorf("%w: %w", ErrStore, err)
 	}
+	if mutant("ackanyway") {
+		err = nil
+	}
 	i := 0
 	for _, p := range batch {
 		if p.store {
@@ -324,7 +329,7 @@ func (t *topic) release() {
 	table := &t.hub.table
 	table.mu.Lock()
 	t.refs--
-	ended := t.refs == 0
+	ended := t.refs == 0 && !mutant("leak")
 	if ended && table.topics[t.name] == t {
 		delete(table.topics, t.name)
 	}

@@ -100,6 +100,7 @@ func offline(s *scene) {
 // F3: the connection that the server still believes in is replaced.
 func silenced(s *scene) {
 	s.each(func(v *visitor) { v.offline(true) })
+	s.traffic.more(10) // on its way: it comes late, and is no sign of life
 	s.wire.silence()
 	s.traffic.more(30)
 	s.each(func(v *visitor) { v.offline(false) })
@@ -114,7 +115,7 @@ func hidden(s *scene) {
 	s.each((*visitor).behind)
 	s.wire.cut()
 	s.each((*visitor).lost)
-	s.traffic.more(30)
+	s.traffic.more(120) // more than the history of a room shows at first
 	s.wire.mend()
 	s.each(func(v *visitor) {
 		require.True(s.t, v.true(`document.visibilityState === "hidden" && page.client.state === "waiting"`))

@@ -128,11 +128,11 @@ func (v *visitor) lost() {
 	v.wait(`page.client.state !== "connected"`)
 }
 
-// offline takes the network from the page, as far as a page can tell, and
-// gives it back: what is sent meanwhile waits, new connections fail.
+// offline takes the network from the page, as far as a page can tell, or gives
+// it back: meanwhile what is on its way waits, and new connections fail.
 func (v *visitor) offline(off bool) {
 	v.t.Helper()
-	var rules []*network.Conditions
+	rules := []*network.Conditions{}
 	if off {
 		rules = append(rules, &network.Conditions{Offline: true, DownloadThroughput: -1, UploadThroughput: -1})
 	}
@@ -140,14 +140,14 @@ func (v *visitor) offline(off bool) {
 		if _, err := chromedp.Call(ctx, network.Enable, network.EnableParams{}); err != nil {
 			return err
 		}
-		if _, err := chromedp.Call(ctx, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{
-			MatchedNetworkConditions: append([]*network.Conditions{}, rules...),
+		// navigator.onLine and the events. First, so that what has waited comes after "online".
+		if _, err := chromedp.Call(ctx, network.OverrideNetworkState, network.OverrideNetworkStateParams{
+			Offline: off, DownloadThroughput: -1, UploadThroughput: -1,
 		}); err != nil {
 			return err
 		}
-		// navigator.onLine and the events come from this one.
-		_, err := chromedp.Call(ctx, network.OverrideNetworkState, network.OverrideNetworkStateParams{
-			Offline: off, DownloadThroughput: -1, UploadThroughput: -1,
+		_, err := chromedp.Call(ctx, network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{
+			MatchedNetworkConditions: rules,
 		})
 		return err
 	})
