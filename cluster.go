@@ -272,7 +272,7 @@ func (r *fanOutRun) fill(epoch string, after, before int64) {
 			if page.Epoch != epoch {
 				why = codeReset
 			}
-			r.reset(before, why)
+			r.reset(epoch, before, why)
 			return
 		}
 		for _, e := range page.Entries {
@@ -290,29 +290,26 @@ func (r *fanOutRun) restarted(p *publication) bool {
 	if err != nil || page.Epoch != p.epoch {
 		return false
 	}
-	r.reset(p.entry.Offset, codeReset)
+	r.reset(p.epoch, p.entry.Offset, codeReset)
 	return true
 }
 
 // reset tells the members of a gap: the newest history before an offset takes
 // the place of what they knew (P4.10).
-func (r *fanOutRun) reset(before int64, why Code) {
+func (r *fanOutRun) reset(epoch string, before int64, why Code) {
 	t := r.topic
 	r.restart = true
 	if mutant("noreset") {
 		return
 	}
-	page, err := t.read(t.hub.ctx, Query{Before: before, Limit: min(t.keep.Messages, maxPage)})
-	if err != nil {
+	page, err := t.read(t.hub.ctx, Query{Before: before, Limit: t.pageSize()})
+	if err != nil || page.Epoch != epoch { // lost again, since we looked
 		r.lost = true
 		return
 	}
 	page.Top = before - 1
 	page.Entries = t.newestFitting(page.Entries)
 	told := replay{page: page, recovered: new(false), code: why}
-	if t.name == topicBroadcast {
-		return // what was missed of it before is in nobody's history
-	}
 	f := t.historyFrame(told)
 	f.resets, f.offset, f.v1Only = page.Epoch, page.Top, t.room == nil
 	r.push(f)

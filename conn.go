@@ -73,6 +73,7 @@ type Conn struct {
 
 	// Its session: set before the connection is started, but for confirmed.
 	generation uint32      // how often the client id was given out before
+	offered    uint32      // generation of the session that it came with, see turn
 	resumed    bool        // the client id is that of an earlier connection
 	confirmed  atomic.Bool // the client has received its session
 	offer      *offer      // of a v1 client; nil once it was greeted

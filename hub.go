@@ -211,7 +211,7 @@ func (h *Hub) register(c *Conn, t *ticket) bool {
 	c.id = rand.Text()
 	if t != nil && c.v1 {
 		if generation, old, ok := h.claim(*t); ok {
-			c.id, c.generation, c.old, c.resumed = t.clientID, generation, old, true
+			c.id, c.generation, c.offered, c.old, c.resumed = t.clientID, generation, t.generation, old, true
 		}
 	}
 	c.setUser()

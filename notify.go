@@ -113,6 +113,9 @@ func (h *Hub) Private(ctx context.Context, id string, v any, opts ...SendOption)
 }
 
 func (h *Hub) private(ctx context.Context, id, sender string, message []byte, key string, present bool) (Result, error) {
+	if mutant("forged") {
+		sender = id
+	}
 	return h.toUser(ctx, id, appendPrivate(nil, sender, message, nowMillis()), key, present)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -236,12 +237,18 @@ func TestInboxRacesLiveMessages(t *testing.T) {
 	require.Greater(t, runs, 100)
 }
 
-// Without the Store a user is still connected, and told what is missing.
+// P5.4: without the Store a user is still connected, told what is missing, and
+// gets it, with everything since, when the Store is well again.
 func TestInboxWithoutStore(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store := newHookStore()
-		store.onRead = func(context.Context, string, Query, func() (Page, error)) (Page, error) {
-			return Page{}, errors.New("down")
+		var down atomic.Bool
+		down.Store(true)
+		store.onRead = func(_ context.Context, _ string, _ Query, next func() (Page, error)) (Page, error) {
+			if down.Load() {
+				return Page{}, errors.New("down")
+			}
+			return next()
 		}
 		h := newHub(t, Options{Store: store})
 		d := attach(t, h, directOptions{user: "kim", v1: true})
@@ -249,7 +256,16 @@ func TestInboxWithoutStore(t *testing.T) {
 		require.Equal(t, "unavailable", d.hello[1].str("code"))
 		r, err := h.Notify(t.Context(), "kim", "x")
 		require.NoError(t, err)
-		require.Equal(t, 1, r.Delivered)
+		require.Equal(t, 1, r.Delivered, "it waits behind the inbox")
+		gone := attach(t, h, directOptions{user: "lee", v1: true})
+		elapse(10 * inboxRetryMax)
+		require.Empty(t, d.wire.messages(t))
+		gone.end(CloseAbnormal, "") // and nothing goes on trying for it
+		down.Store(false)
+		elapse(inboxRetryMax)
+		require.Len(t, requireOne(t, d, "inbox").entries(), 1)
+		_, err = h.Notify(t.Context(), "kim", "y")
+		require.NoError(t, err)
 		requireOne(t, d, "notification")
 	})
 }

@@ -48,9 +48,8 @@ type sessions struct {
 }
 
 type parkedSession struct {
-	generation uint32
-	confirmed  bool
-	until      time.Time
+	turn
+	until time.Time
 }
 
 type parkedEntry struct {
@@ -107,11 +106,22 @@ func (s *sessions) verify(session, userID string) (ticket, bool) {
 	return t, true
 }
 
-// current reports whether a ticket is the newest one, or the one before it while
-// the client has not shown that it received the newest.
-func (t ticket) current(generation uint32, confirmed bool) bool {
-	return t.generation == generation || !confirmed && t.generation+1 == generation
+// turn is what decides whether a ticket may still be used.
+type turn struct {
+	generation uint32 // of the newest session
+	offered    uint32 // of the one that was offered for it: what came before that is used up
+	confirmed  bool   // the client has received the newest
 }
+
+// takes reports whether t is the newest ticket, or not older than the one offered last
+// while the client has not shown that it received a newer one: several
+// attempts to come back may fail in a row.
+func (u turn) takes(t ticket) bool {
+	return t.generation == u.generation || !u.confirmed && t.generation >= u.offered && t.generation < u.generation
+}
+
+// turn returns that of the connection. Hub.mu is held.
+func (c *Conn) turn() turn { return turn{c.generation, c.offered, c.confirmed.Load()} }
 
 // claim decides whether a new connection may take over the client id of a
 // ticket, and returns the generation that it is then given out for. old is the connection
@@ -119,13 +129,13 @@ func (t ticket) current(generation uint32, confirmed bool) bool {
 func (h *Hub) claim(t ticket) (generation uint32, old *Conn, ok bool) {
 	s := &h.sessions
 	if c := h.conns[t.clientID]; c != nil {
-		if !t.current(c.generation, c.confirmed.Load()) || c.sessionOver() {
+		if !c.turn().takes(t) || c.sessionOver() {
 			return 0, nil, false
 		}
 		return c.generation + 1, c, true
 	}
 	if p, ok := s.parked[t.clientID]; ok {
-		if time.Now().After(p.until) || !t.current(p.generation, p.confirmed) {
+		if time.Now().After(p.until) || !p.takes(t) {
 			return 0, nil, false
 		}
 		delete(s.parked, t.clientID)
@@ -153,7 +163,7 @@ func (s *sessions) park(c *Conn) {
 	for len(s.order) > 0 && (len(s.order) >= maxParked || now.After(s.order[0].until)) {
 		s.dropFirst()
 	}
-	s.parked[c.id] = parkedSession{generation: c.generation, confirmed: c.confirmed.Load(), until: until}
+	s.parked[c.id] = parkedSession{c.turn(), until}
 	s.order = append(s.order, parkedEntry{c.id, until})
 }
 

@@ -3,6 +3,8 @@ package parley
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"time"
 )
 
 // start makes the connection a member of its topics, greets the client and
@@ -118,14 +120,39 @@ func (c *Conn) openInbox() {
 	if mutant("noinbox") {
 		c.offer.inbox = nil
 	}
-	r, err := m.topic.subscribe(c.ctx, &m.sub, c.offer.inbox, func(r replay) []*frame {
-		return []*frame{m.topic.historyFrame(r)}
+	if c.readInbox(c.offer.inbox) != nil {
+		c.refuse("", NewError(CodeUnavailable, "the inbox cannot be read right now: it follows as soon as it can"))
+		go c.retryInbox(c.offer.inbox) // ends when it was read, or with the connection
+	}
+}
+
+// readInbox sends what is in the inbox, or what was missed since pos. After an
+// error the connection still holds what comes live.
+func (c *Conn) readInbox(pos *position) error {
+	t := c.inbox.topic
+	_, err := t.subscribe(c.ctx, &c.inbox.sub, pos, func(r replay) []*frame {
+		return []*frame{t.historyFrame(r)}
 	})
-	if err != nil {
-		// Live messages still come; the client learns that older ones are missing.
-		_ = c.push(newFrame(appendError(newBuffer(128), "", CodeUnavailable,
-			"the inbox could not be read: reconnect later for older notifications")))
-		m.endReplay(r.generation, nil, nil)
+	return err
+}
+
+const (
+	inboxRetryMin = time.Second
+	inboxRetryMax = 30 * time.Second
+)
+
+// retryInbox reads the inbox when the Store is well again. Nothing of it is
+// lost meanwhile, because nothing can be stored.
+func (c *Conn) retryInbox(pos *position) {
+	for wait := inboxRetryMin; ; wait = min(2*wait, inboxRetryMax) {
+		select {
+		case <-time.After(wait/2 + rand.N(wait/2)): // not everybody at once
+		case <-c.ctx.Done():
+			return
+		}
+		if c.readInbox(pos) == nil {
+			return
+		}
 	}
 }
 

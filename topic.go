@@ -194,6 +194,11 @@ func (t *topic) deliver(batch []*publication) {
 	}
 	run.flush()
 	if run.lost {
+		// Where the log stands is found out anew: what was stored meanwhile must
+		// be in what the members read when they come back.
+		t.mu.Lock()
+		t.epoch, t.last = "", 0
+		t.mu.Unlock()
 		t.roster.end(CloseResync, "missed messages: reconnect and resume")
 	}
 }
