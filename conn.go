@@ -77,7 +77,8 @@ type Conn struct {
 	resumed    bool        // the client id is that of an earlier connection
 	confirmed  atomic.Bool // the client has received its session
 	offer      *offer      // of a v1 client; nil once it was greeted
-	old        *Conn       // whose client id it took over; nil once the hooks of that have returned, kept if c did not wait for that
+	foreign    bool        // it came by a session that another process gave out
+	old        *Conn       // whose client id it took over; nil once nothing runs for that any more, kept if c ended before
 
 	// Used by the reading goroutine only.
 	messages, refusals, controls bucket
@@ -98,9 +99,11 @@ type Conn struct {
 	// Connect and Disconnect hooks in order: whoever comes last of the end of
 	// Connect and the cleanup calls Disconnect.
 	connect   connectState
-	farewells bool          // Disconnect is owed when Connect has returned
-	hooksOver bool          // no hook runs for it any more
-	successor chan struct{} // made by awaitHooks, closed with hooksOver
+	farewells bool // Disconnect is owed when Connect has returned
+	// For the connection that takes over the client id, see succession.go.
+	sections  int           // application code that runs in the reading goroutine
+	cleaned   bool          // the cleanup is over
+	successor chan struct{} // made by awaitEnd
 }
 
 type connectState uint8
@@ -114,7 +117,7 @@ const (
 
 // ID returns the client id, unique over all nodes and times. A v1 client that
 // lost its connection and comes back within Options.SessionWindow has the same one on its next
-// Conn; the hooks of the old Conn have all returned when Connect is called for the new one.
+// Conn; the hooks and handlers of the old Conn have all returned when Connect is called for the new one: those that take long must heed their ctx.
 func (c *Conn) ID() string { return c.id }
 
 // Resumed reports whether the client had its client id on an earlier
@@ -247,6 +250,7 @@ func (c *Conn) serve() {
 // closing of the socket: a slow Store or hook does not keep sockets open.
 func (c *Conn) cleanup() {
 	defer c.part()
+	defer c.endCleanup()
 	h := c.hub
 	c.mu.Lock()
 	c.gone = true
@@ -270,13 +274,10 @@ func (c *Conn) cleanup() {
 	}
 	c.mu.Lock()
 	c.farewells = c.connect == connectRunning
-	call, over := c.connect == connectDone, c.connect != connectRunning
+	call := c.connect == connectDone
 	c.mu.Unlock()
 	if call {
 		c.disconnected()
-	}
-	if over {
-		c.endHooks()
 	}
 }
 
@@ -291,8 +292,12 @@ func (c *Conn) part() {
 // working runs f, which may take long, in the reading goroutine. Meanwhile
 // nothing is read, so that the heartbeat must not take the silence for death; nor right
 // after it, when the pongs that wait have not been read yet. And what waits was sent at
-// the client's own pace: it is not to be taken for a flood.
+// the client's own pace: it is not to be taken for a flood. When the connection has ended f is not run.
 func (c *Conn) working(f func()) {
+	if !c.beginWork() {
+		return
+	}
+	defer c.endWork()
 	c.busy.Store(true)
 	start := time.Now()
 	defer func() {

@@ -181,7 +181,6 @@ func (h *Hub) admit(w http.ResponseWriter, r *http.Request, a *arrival) *Conn {
 		return nil
 	}
 	if c.old != nil && !mutant("twosockets") {
-		h.stats.replaced.Add(1)
 		c.old.end(CloseReplaced, "replaced by a newer connection of the same client")
 	}
 	return c
@@ -210,13 +209,14 @@ func (h *Hub) register(c *Conn, t *ticket) bool {
 	}
 	c.id = rand.Text()
 	if t != nil && c.v1 {
-		if generation, old, ok := h.claim(*t); ok {
-			c.id, c.generation, c.offered, c.old, c.resumed = t.clientID, generation, t.generation, old, true
+		if claim, ok := h.claim(*t); ok {
+			c.id, c.resumed, c.offered = t.clientID, true, t.generation
+			c.generation, c.foreign, c.old = claim.generation, claim.foreign, claim.old
 		}
 	}
 	c.setUser()
-	if c.old != nil {
-		h.replaced[c.old] = struct{}{}
+	if old := h.conns[c.id]; old != nil {
+		h.replaced[old] = struct{}{}
 	}
 	h.conns[c.id] = c
 	if !h.beating {

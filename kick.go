@@ -50,8 +50,10 @@ func (h *Hub) DisconnectUser(userID, reason string) int {
 	h.kicks.kick(userID)
 	var conns []*Conn
 	h.mu.Lock()
-	delete(h.sessions.parked, userID) // an anonymous user is its client id
-	for _, c := range h.conns {       // those too that have not entered their topics yet
+	if p, ok := h.sessions.parked.get(userID); ok { // an anonymous user is its client id
+		h.sessions.end(userID, p.foreign)
+	}
+	for _, c := range h.conns { // those too that have not entered their topics yet
 		if c.userID == userID && !c.ended.Load() && !mutant("kick") {
 			conns = append(conns, c)
 		}

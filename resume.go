@@ -36,7 +36,7 @@ func readOffer(r *http.Request) offer {
 	var o offer
 	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for entry := range strings.SplitSeq(line, ",") {
-			if !o.read(strings.TrimSpace(entry)) {
+			if !o.read(strings.TrimSpace(entry)) { // its strings are copies: the header may be large
 				o.malformed = true
 			}
 		}
@@ -46,18 +46,21 @@ func readOffer(r *http.Request) offer {
 
 // read takes one entry; false if it is one of ours and cannot be read.
 func (o *offer) read(entry string) bool {
+	if !strings.HasPrefix(entry, "parley.") {
+		return true
+	}
 	if s, ok := strings.CutPrefix(entry, subprotocolSession); ok {
 		if o.session != "" || !validSession(s) {
 			return false
 		}
-		o.session = s
+		o.session = strings.Clone(s)
 		return true
 	}
 	if s, ok := strings.CutPrefix(entry, subprotocolInbox); ok {
-		return readPosition(s, &o.inbox)
+		return len(entry) <= maxOffer && readPosition(s, &o.inbox)
 	}
 	if s, ok := strings.CutPrefix(entry, subprotocolBroadcast); ok {
-		return readPosition(s, &o.broadcast)
+		return len(entry) <= maxOffer && readPosition(s, &o.broadcast)
 	}
 	return true
 }
@@ -65,7 +68,7 @@ func (o *offer) read(entry string) bool {
 // readPosition reads "<offset>.<epoch in base64url>".
 func readPosition(s string, to **position) bool {
 	digits, encoded, _ := strings.Cut(s, ".")
-	if *to != nil || len(s) > maxOffer || encoded == "" {
+	if *to != nil || encoded == "" {
 		return false
 	}
 	offset, err := strconv.ParseUint(digits, 10, 64) // takes no sign and, with base 10, no underscore

@@ -1,11 +1,13 @@
 package parley
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"math"
 	"time"
 )
 
@@ -13,11 +15,7 @@ const (
 	sessionVersion = 1
 	// sessionAge is how old a session of another process may be: of a node
 	// that was restarted, or of another one behind the same address. This process knows its own better.
-	sessionAge = 24 * time.Hour
-	// maxParked bounds the sessions that are remembered after their connections
-	// ended: 16 MiB. Clients whose session was pushed out get a new client id.
-	maxParked = 100_000
-
+	sessionAge   = 24 * time.Hour
 	clientIDSize = 26 // of rand.Text
 	nodeTagSize  = 8
 	// 128 bits cannot be guessed (RFC 2104, section 5: at least half of the hash).
@@ -38,33 +36,30 @@ type ticket struct {
 // is open, and some bytes for one that has ended, until it may not come back any more:
 // by them a session that was used already is told from one that was not.
 type sessions struct {
-	key    []byte
-	node   [nodeTagSize]byte // of this process, in the sessions that it gives out
-	window time.Duration     // Options.SessionWindow
+	key  []byte
+	node [nodeTagSize]byte // of this process, in the sessions that it gives out
 
-	// Guarded by Hub.mu, like the table of connections, which they complement:
-	parked map[string]parkedSession // by client id
-	order  []parkedEntry            // by the time of parking, some already taken
+	// By client id, guarded by Hub.mu like the table of connections, which they complement:
+	// the sessions of connections that ended within Options.SessionWindow,
+	parked aging[parkedSession]
+	// and the generation up to which sessions of other processes were used up here.
+	spent aging[uint32]
 }
 
 type parkedSession struct {
 	turn
-	until time.Time
-}
-
-type parkedEntry struct {
-	clientID string
-	until    time.Time
+	foreign bool
+	old     *Conn // see Conn.old
 }
 
 func (s *sessions) init(key []byte, window time.Duration) {
-	s.key, s.window = key, window
+	s.key = bytes.Clone(key)
 	if len(s.key) == 0 {
 		s.key = make([]byte, sha256.Size)
 		_, _ = rand.Read(s.key) // never fails
 	}
 	_, _ = rand.Read(s.node[:])
-	s.parked = make(map[string]parkedSession)
+	s.parked, s.spent = newAging[parkedSession](window), newAging[uint32](sessionAge)
 }
 
 // issue returns the session for a connection.
@@ -115,37 +110,44 @@ type turn struct {
 
 // takes reports whether t is the newest ticket, or not older than the one offered last
 // while the client has not shown that it received a newer one: several
-// attempts to come back may fail in a row.
+// attempts to come back may fail in a row. One that is newer than the newest comes
+// from another process, where the client was meanwhile.
 func (u turn) takes(t ticket) bool {
-	return t.generation == u.generation || !u.confirmed && t.generation >= u.offered && t.generation < u.generation
+	return t.generation >= u.generation || !u.confirmed && t.generation >= u.offered
 }
 
 // turn returns that of the connection. Hub.mu is held.
 func (c *Conn) turn() turn { return turn{c.generation, c.offered, c.confirmed.Load()} }
 
+// claim is a session that a new connection may go on with.
+type claim struct {
+	generation uint32 // of the session that it gets
+	foreign    bool
+	old        *Conn // that still has the client id, or whose hooks may still run
+}
+
 // claim decides whether a new connection may take over the client id of a
-// ticket, and returns the generation that it is then given out for. old is the connection
-// that still has the id. Hub.mu is held.
-func (h *Hub) claim(t ticket) (generation uint32, old *Conn, ok bool) {
+// ticket. Hub.mu is held.
+func (h *Hub) claim(t ticket) (c claim, ok bool) {
 	s := &h.sessions
-	if c := h.conns[t.clientID]; c != nil {
-		if !c.turn().takes(t) || c.sessionOver() {
-			return 0, nil, false
-		}
-		return c.generation + 1, c, true
+	foreign := t.node != s.node
+	if old := h.conns[t.clientID]; old != nil {
+		next := max(old.generation, t.generation) + 1
+		return claim{next, foreign || old.foreign, old}, old.turn().takes(t) && !old.sessionOver()
 	}
-	if p, ok := s.parked[t.clientID]; ok {
-		if time.Now().After(p.until) || !p.takes(t) {
-			return 0, nil, false
+	if p, parked := s.parked.get(t.clientID); parked {
+		ok = p.takes(t)
+		if ok {
+			s.parked.remove(t.clientID)
 		}
-		delete(s.parked, t.clientID)
-		return p.generation + 1, nil, true
+		return claim{max(p.generation, t.generation) + 1, foreign || p.foreign, p.old}, ok
 	}
 	// Of this process, and forgotten by it: too late. Of another: it is as good as its age.
-	if t.node == s.node || time.Since(time.Unix(t.issued, 0)) > sessionAge {
-		return 0, nil, false
+	if !foreign || time.Since(time.Unix(t.issued, 0)) > sessionAge {
+		return claim{}, false
 	}
-	return t.generation + 1, nil, true
+	spent, known := s.spent.get(t.clientID)
+	return claim{t.generation + 1, true, nil}, !known || t.generation > spent
 }
 
 // sessionOver reports whether the connection ended in a way that ends its session, too.
@@ -155,32 +157,29 @@ func (c *Conn) sessionOver() bool {
 
 // park remembers the session of a connection that is gone. Hub.mu is held.
 func (s *sessions) park(c *Conn) {
-	if !c.v1 || c.sessionOver() {
-		return
+	switch {
+	case !c.v1:
+	case c.sessionOver():
+		s.end(c.id, c.foreign)
+	default:
+		s.parked.put(c.id, parkedSession{c.turn(), c.foreign, c.old})
+		if c.foreign {
+			s.spent.put(c.id, c.generation)
+		}
 	}
-	now := time.Now()
-	until := now.Add(s.window)
-	for len(s.order) > 0 && (len(s.order) >= maxParked || now.After(s.order[0].until)) {
-		s.dropFirst()
-	}
-	s.parked[c.id] = parkedSession{c.turn(), until}
-	s.order = append(s.order, parkedEntry{c.id, until})
 }
 
-// dropFirst forgets the oldest entry, unless its client has come back and gone since.
-func (s *sessions) dropFirst() {
-	first := s.order[0]
-	if p, ok := s.parked[first.clientID]; ok && p.until.Equal(first.until) {
-		delete(s.parked, first.clientID)
-	}
-	if s.order = s.order[1:]; len(s.order) == 0 {
-		s.order = nil
+// end ends the session of a client. Those that other processes have given it
+// are not stored anywhere: that they are over must be. Hub.mu is held.
+func (s *sessions) end(clientID string, foreign bool) {
+	s.parked.remove(clientID)
+	if foreign {
+		s.spent.put(clientID, math.MaxUint32)
 	}
 }
 
 // forget drops what is too old. Hub.mu is held.
 func (s *sessions) forget(now time.Time) {
-	for len(s.order) > 0 && now.After(s.order[0].until) {
-		s.dropFirst()
-	}
+	s.parked.forget(now)
+	s.spent.forget(now)
 }

@@ -1,7 +1,6 @@
 package parley
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -180,9 +179,6 @@ func (c *Conn) connected() bool {
 	if owed && done == connectDone {
 		c.disconnected()
 	}
-	if owed {
-		c.endHooks()
-	}
 	return !c.ended.Load()
 }
 
@@ -190,42 +186,4 @@ func (c *Conn) disconnected() {
 	if hook := c.hub.opts.Hooks.Disconnect; hook != nil {
 		c.guard("Disconnect hook", func() { hook(c, CloseCode(c.code.Load())) })
 	}
-}
-
-// endHooks notes that no hook runs for c any more.
-func (c *Conn) endHooks() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hooksOver = true
-	if c.successor != nil {
-		close(c.successor)
-	}
-}
-
-// awaitTurn waits until no hook runs for those who had the client id before;
-// false if c ended meanwhile.
-func (c *Conn) awaitTurn() bool {
-	// One that ended while it waited itself left us what it waited for.
-	for old := c.old; old != nil; old = old.old {
-		if !old.awaitHooks(c.ctx) {
-			return false
-		}
-	}
-	c.old = nil
-	return true
-}
-
-// awaitHooks waits until no hook runs for c any more; false if ctx ended before.
-func (c *Conn) awaitHooks(ctx context.Context) bool {
-	c.mu.Lock()
-	if c.hooksOver {
-		c.mu.Unlock()
-		return true
-	}
-	if c.successor == nil {
-		c.successor = make(chan struct{})
-	}
-	over := c.successor
-	c.mu.Unlock()
-	return wait(ctx, over) == nil
 }

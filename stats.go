@@ -91,6 +91,8 @@ func (s *counters) handshakeRefused(status int) {
 
 func (s *counters) closed(code CloseCode) {
 	switch code {
+	case CloseReplaced:
+		s.replaced.Add(1)
 	case CloseSlow:
 		s.closedSlow.Add(1)
 	case CloseNoHeartbeat:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -92,6 +93,27 @@ func (u *upgradeWriter) response() []byte {
 	return []byte(b.String())
 }
 
+// handshake returns r with no more subprotocols than there are. The library keeps the
+// chosen one as a part of the client's header, and so all of that: tokens, sessions, and whatever else was sent.
+func handshake(r *http.Request) *http.Request {
+	const name = "Sec-Websocket-Protocol"
+	chosen := ""
+	for _, line := range r.Header[name] {
+		for entry := range strings.SplitSeq(line, ",") {
+			if entry = strings.TrimSpace(entry); strings.EqualFold(entry, subprotocolV1) {
+				chosen = strings.Clone(entry)
+			}
+		}
+	}
+	only := *r
+	only.Header = maps.Clone(r.Header)
+	delete(only.Header, name)
+	if chosen != "" {
+		only.Header.Set(name, chosen)
+	}
+	return &only
+}
+
 // upgrade answers the handshake. On an error the refusal was written.
 func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 	c := &Conn{hub: h}
@@ -107,7 +129,7 @@ func (h *Hub) upgrade(w http.ResponseWriter, r *http.Request) (*Conn, error) {
 		mode = websocket.CompressionNoContextTakeover
 	}
 	var err error
-	c.ws, err = websocket.Accept(u, r, &websocket.AcceptOptions{
+	c.ws, err = websocket.Accept(u, handshake(r), &websocket.AcceptOptions{
 		Subprotocols:       []string{subprotocolV1},
 		InsecureSkipVerify: true, // checkOrigin was stricter
 		CompressionMode:    mode,

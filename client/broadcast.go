@@ -55,7 +55,7 @@ func (c *Client) broadcastGapLocked(h inbound) {
 }
 
 func (c *Client) ownLocked(m inbound) bool {
-	return m.clientID != "" && m.clientID == c.identity.ClientID
+	return m.clientID != "" && m.clientID == c.identity.ClientID && !mutant("client-own")
 }
 
 func (c *Client) offerBroadcastLocked(m inbound) bool {

@@ -47,9 +47,8 @@ type Client struct {
 	handling context.Context
 	handled  context.CancelFunc
 
-	stopped   chan struct{} // closed when run has ended
 	delivered chan struct{} // closed when deliver has ended
-	done      chan struct{} // closed after both
+	done      chan struct{} // closed when run has ended, too
 
 	// mu guards the fields below, all fields of topic, and those of Room,
 	// request and conn that say so. It is the only lock, and never held while a handler, the
@@ -64,12 +63,12 @@ type Client struct {
 	session  string // the newest secret (P1.8)
 	identity Identity
 	rooms    map[string]*Room
-	leaving  map[string]struct{} // rooms whose leave is not yet answered
-	pending  map[string]*request // without an answer, by id
-	lastSeq  uint64              // of requests and rooms
-	inbox    *topic              // a new one for another user
-	all      topic               // the broadcast
-	held     []inbound           // broadcasts that wait for what is missing before them
+	leaving  map[string]chan struct{} // rooms whose leave is not yet answered; closed then
+	pending  map[string]*request      // without an answer, by id
+	lastSeq  uint64                   // of requests and rooms
+	inbox    *topic                   // a new one for another user
+	all      topic                    // the broadcast
+	held     []inbound                // broadcasts that wait for what is missing before them
 
 	arrived sync.Cond // an event was queued, or the client has ended
 	queue   []event
@@ -87,9 +86,9 @@ func New(url string, opts Options) (*Client, error) {
 	}
 	c := &Client{
 		url: url, opts: opts, prefix: rand.Text()[:16] + "-",
-		stopped: make(chan struct{}), delivered: make(chan struct{}), done: make(chan struct{}),
+		delivered: make(chan struct{}), done: make(chan struct{}),
 		state: StateConnecting, changed: make(chan struct{}),
-		rooms: make(map[string]*Room), leaving: make(map[string]struct{}), pending: make(map[string]*request),
+		rooms: make(map[string]*Room), leaving: make(map[string]chan struct{}), pending: make(map[string]*request),
 		inbox: &topic{read: opts.Inbox, handed: opts.Inbox}, all: topic{read: opts.Broadcast, handed: opts.Broadcast},
 	}
 	c.arrived.L = &c.mu
@@ -137,7 +136,7 @@ func (c *Client) WaitConnected(ctx context.Context) error {
 }
 
 // Close ends the client: waiting calls fail with CodeClosed, and no handler is
-// called any more except OnState for the last change. It returns when the server was told,
+// called any more except OnState for the last change; one that runs already goes on. It returns when the server was told,
 // at most two seconds later; Done tells when everything is over. Closing again does nothing.
 func (c *Client) Close() {
 	k := c.end(StateClosed, errClosed)
@@ -157,9 +156,16 @@ func (c *Client) Close() {
 func (c *Client) end(state State, err error) *conn {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.state.final() {
-		c.queue, c.queued, c.behind = nil, 0, false
+	if c.handling.Err() == nil {
 		c.handled()
+		// If the server has ended the client before, the change to that is still to be told.
+		rest := c.queue[max(0, len(c.queue)-1):]
+		if !c.state.final() {
+			rest = nil
+		}
+		c.queue, c.queued, c.behind = rest, 0, false
+	}
+	if !c.state.final() {
 		c.endLocked(state, err)
 	}
 	return c.conn

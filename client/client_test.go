@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -134,6 +136,19 @@ func TestHTTPClient(t *testing.T) {
 	})
 }
 
+// wss, over a real network.
+func TestTLS(t *testing.T) {
+	hub, err := parley.New(parley.Options{Authenticator: parley.AllowAnonymous, Logger: quiet()})
+	require.NoError(t, err)
+	server := httptest.NewTLSServer(hub)
+	defer server.Close()
+	defer func() { require.NoError(t, hub.Shutdown(t.Context())) }()
+	c, err := Connect(t.Context(), strings.Replace(server.URL, "https", "wss", 1), Options{HTTPClient: server.Client()})
+	require.NoError(t, err)
+	c.Close()
+	<-c.Done()
+}
+
 func TestBadOptions(t *testing.T) {
 	dial := func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("never") }
 	for _, test := range []struct {
@@ -228,7 +243,7 @@ func TestConcurrentUse(t *testing.T) {
 		for _, c := range clients {
 			for range 3 {
 				all.Go(func() {
-					for n := range 15 {
+					for n := range 10 {
 						r, err := c.Join(t.Context(), "lobby", JoinOptions{OnMessage: func(context.Context, *Room, Message) { time.Sleep(time.Millisecond) }})
 						if err != nil {
 							if r = c.Room("lobby"); r == nil {
@@ -246,7 +261,7 @@ func TestConcurrentUse(t *testing.T) {
 			}
 		}
 		all.Go(func() {
-			for range 25 {
+			for range 20 {
 				time.Sleep(300 * time.Millisecond)
 				s.cut()
 			}

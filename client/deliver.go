@@ -29,6 +29,8 @@ func (c *Client) offerLocked(e event) bool {
 	switch {
 	case c.behind:
 		return false
+	case e.call == nil && e.then == nil && e.topic == nil: // nobody wants to know
+		return true
 	case full && len(c.queue) > 0: // a single one fits in any case
 		c.behind = true
 		c.pushEventLocked(c.errorEvent(CodeSlow, "handlers are too slow: resuming when they have caught up"))
@@ -41,10 +43,10 @@ func (c *Client) offerLocked(e event) bool {
 	return true
 }
 
-// pushEventLocked queues an event whether there is space or not. While the
-// handlers are behind these are only changes of the state, of which the newest counts.
+// pushEventLocked queues an event whether there is space or not: one that is
+// rare. Of changes of the state the newest counts, where there are too many.
 func (c *Client) pushEventLocked(e event) {
-	if n := len(c.queue); c.behind && e.state && n > 0 && c.queue[n-1].state {
+	if n := len(c.queue); e.state && n >= c.opts.Buffer && c.queue[n-1].state {
 		c.queue[n-1] = e
 		return
 	}
@@ -64,20 +66,20 @@ func (c *Client) deliver() {
 		if !ok {
 			return
 		}
-		for _, call := range []func(context.Context){e.call, e.then} {
-			if call != nil && !c.mute(e) {
-				call(c.handling)
-			}
+		if e.call != nil && !mutantDrops(e) {
+			e.call(c.handling)
+		}
+		if e.then != nil && !c.muted(e) {
+			e.then(c.handling)
 		}
 	}
 }
 
-// mute reports whether nothing more of this kind is to be told. The last
-// change of the state is, also after Close.
-func (c *Client) mute(e event) bool {
+// muted reports whether the first of two handlers has closed the client, or left the room.
+func (c *Client) muted(e event) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !e.state && c.handling.Err() != nil || e.room != nil && e.room.muted
+	return c.handling.Err() != nil || e.room != nil && e.room.muted
 }
 
 // nextEvent waits for an event; false if no more will come. When it is
@@ -87,12 +89,14 @@ func (c *Client) nextEvent() (event, bool) {
 	defer c.mu.Unlock()
 	for {
 		for len(c.queue) == 0 {
-			switch {
-			case c.state.final():
+			if c.state.final() {
 				return event{}, false
-			case c.behind:
+			}
+			if c.behind {
 				c.behind = false
-				c.resumeLocked(errBehind)
+				if c.conn != nil {
+					c.conn.cut(errBehind)
+				}
 			}
 			c.arrived.Wait()
 		}
@@ -100,17 +104,13 @@ func (c *Client) nextEvent() (event, bool) {
 		c.queue[0] = event{}
 		c.queue = c.queue[1:]
 		c.queued -= e.size
+		if e.room != nil && e.room.muted {
+			continue
+		}
 		if e.topic != nil {
 			e.topic.handed = e.at
 		}
 		return e, true
-	}
-}
-
-// resumeLocked ends the connection, to come back with the positions.
-func (c *Client) resumeLocked(why error) {
-	if c.conn != nil {
-		c.conn.cut(why)
 	}
 }
 

@@ -123,8 +123,6 @@ func TestSlowHandlerOfState(t *testing.T) {
 		require.Less(t, len(c.queue), 8)
 		close(gate)
 		synctest.Wait()
-		f.welcome("kim") // it resumes
-		synctest.Wait()
 		require.Equal(t, StateConnected, last)
 	})
 }
@@ -165,6 +163,31 @@ func TestCloseWhileHandlerRuns(t *testing.T) {
 		synctest.Wait()
 		c.Close()
 		<-c.Done()
+	})
+}
+
+// Close after the server has ended the client: what still waits for the handlers is not told.
+func TestCloseAfterTheServer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		var j journal
+		opts := j.states()
+		gate := make(chan struct{})
+		opts.OnNotification = func(_ context.Context, _ *Client, m Notification) {
+			<-gate
+			j.add("notification %s", m.Data)
+		}
+		c := start(t, f.network, "", opts)
+		p := f.welcome("kim")
+		p.send(`{"type":"notification","data":1}`)
+		p.send(`{"type":"notification","data":2}`)
+		p.close(parley.CloseDisconnected, "")
+		synctest.Wait()
+		require.Equal(t, StateClosed, c.State())
+		c.Close()
+		close(gate)
+		<-c.Done()
+		j.expect(t, "connected", "notification 1", "closed")
 	})
 }
 

@@ -18,6 +18,8 @@ import (
 const (
 	protocolV1 = "parley.v1"
 	maxEntry   = 512 // bytes of a subprotocol entry (P1.11)
+	// sessionChars are those of a session (P1.8); others could not be sent.
+	sessionChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 )
 
 // offer is what a client that comes back knows (P1.8, P1.10).
@@ -35,7 +37,7 @@ func (o offer) protocols() []string {
 			all = append(all, entry)
 		}
 	}
-	if o.session != "" {
+	if o.session != "" && strings.Trim(o.session, sessionChars) == "" {
 		add("parley.session." + o.session)
 	}
 	for name, at := range o.positions {

@@ -74,7 +74,8 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, errors.New("network is down")
 	}
 	near, far := net.Pipe()
-	l := &link{Conn: near, silent: make(chan struct{}), closed: make(chan struct{})}
+	l := &link{Conn: near, silent: make(chan struct{}), closed: make(chan struct{}), writing: make(chan struct{}, 1)}
+	l.resume()
 	select {
 	case n.conns <- far:
 	case <-n.done:
@@ -89,10 +90,13 @@ func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 }
 
 // last returns the newest connection.
-func (n *network) last() *link {
+func (n *network) last() *link { return n.before(0) }
+
+// before returns the connection made so many before the newest one.
+func (n *network) before(count int) *link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.links[len(n.links)-1]
+	return n.links[len(n.links)-1-count]
 }
 
 // cut ends the newest connection without a word.
@@ -123,7 +127,19 @@ type link struct {
 	net.Conn
 	silence, end   sync.Once
 	silent, closed chan struct{}
+	writing        chan struct{} // a token that every write takes for its time
 }
+
+func (l *link) Write(p []byte) (int, error) {
+	<-l.writing
+	defer l.resume()
+	return l.Conn.Write(p)
+}
+
+// stall makes all writes wait until resume.
+func (l *link) stall() { <-l.writing }
+
+func (l *link) resume() { l.writing <- struct{}{} }
 
 // deafen keeps everything that comes from now on from the client.
 func (l *link) deafen() { l.silence.Do(func() { close(l.silent) }) }

@@ -20,7 +20,7 @@ func (c *Client) joinLocked(r *Room) {
 	r.joining = true
 	err := c.submitLocked(&request{answer: "ack", fate: bound, finish: func(_ inbound, err error) {
 		switch {
-		case c.conn != k || r.left:
+		case c.conn != k || r.left || c.state.final(): // not an answer to this membership
 		case err == nil:
 			r.joining = false
 		case passing(err):
@@ -69,38 +69,36 @@ func (c *Client) endRoomLocked(r *Room, err error) {
 // join of the same name waits for that: until then, what comes is meant for this membership.
 func (c *Client) leaveLocked(r *Room) <-chan struct{} {
 	done := make(chan struct{})
-	member := r.up || r.joining
+	member := !r.left && (r.up || r.joining)
 	r.muted = true
-	if r.left || !member {
+	if !r.left {
+		c.endRoomLocked(r, notMember(r.name))
+	}
+	if !member {
 		close(done)
-		if !r.left {
-			c.endRoomLocked(r, notMember(r.name))
-		}
 		return done
 	}
-	c.endRoomLocked(r, notMember(r.name))
-	c.leaving[r.name] = struct{}{}
-	c.askLeaveLocked(r.name, done)
+	c.leaving[r.name] = done
+	c.askLeaveLocked(c.conn, r.name, done)
 	return done
 }
 
-func (c *Client) askLeaveLocked(name string, done chan struct{}) {
-	k := c.conn
-	finish := func(_ inbound, err error) {
-		if c.conn == k && !c.state.final() && passing(err) {
-			c.afterLocked(k, c.backoff(3), func() { c.askLeaveLocked(name, done) })
-			return
+func (c *Client) askLeaveLocked(k *conn, name string, done chan struct{}) {
+	r := &request{answer: "ack", fate: bound, finish: func(_ inbound, err error) {
+		switch {
+		case c.leaving[name] != done: // the connection was lost
+		case passing(err):
+			c.afterLocked(k, c.backoff(3), func() { c.askLeaveLocked(k, name, done) })
+		default:
+			close(done)
+			delete(c.leaving, name)
+			if next := c.rooms[name]; next != nil {
+				c.joinLocked(next)
+			}
 		}
-		close(done)
-		delete(c.leaving, name)
-		if next := c.rooms[name]; next != nil {
-			c.joinLocked(next)
-		}
-	}
-	err := c.submitLocked(&request{answer: "ack", fate: bound, finish: finish}, outbound{Type: "leave", Room: name})
-	if err != nil { // the client has ended
-		close(done)
-	}
+	}}
+	// Refused only if the client has ended: then the connection takes it along.
+	_ = c.submitLocked(r, outbound{Type: "leave", Room: name})
 }
 
 // historyLocked takes the answer to a join, or the news that the log was lost (P4.10).
@@ -125,7 +123,7 @@ func (c *Client) historyLocked(r *Room, h inbound) {
 	}
 	gap := tell(r.opts.OnGap, r, r.topic.gap(&h))
 	history := tell(r.opts.OnHistory, r, History{h.messagesOf(), h.at})
-	if !r.told && r.topic.read.IsZero() {
+	if !r.told && r.topic.read.IsZero() || mutant("client-silent") {
 		gap.call = nil // it is the first that the application hears of the room
 	}
 	// One event, so that none of them is refused without the other.

@@ -25,10 +25,10 @@ type Options struct {
 	Header     http.Header
 	HeaderFunc func(ctx context.Context) (http.Header, error)
 
-	// Dial makes the network connections, for tests, tunnels and the like. Default: net.Dialer.
+	// Dial makes the network connections, for tests, tunnels and the like. Default: net.Dialer, or
+	// through the proxy of the environment.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	// HTTPClient makes the handshake, instead of one that uses Dial and the
-	// proxy of the environment. It must speak HTTP/1.1. Redirects are not
+	// HTTPClient makes the handshake, instead of one that uses Dial. It must speak HTTP/1.1. Redirects are not
 	// followed unless it has a CheckRedirect: the next server would get the session.
 	HTTPClient *http.Client
 
@@ -55,7 +55,7 @@ type Options struct {
 	// handed out, or a gap is told. Default: the newest of the inbox, nothing of the broadcast.
 	Inbox, Broadcast Position
 
-	// OnState is called after every change of the state.
+	// OnState is called after every change of the state. Where Buffer is full, only the newest change counts.
 	OnState func(ctx context.Context, c *Client, s StateChange)
 	// OnConnected is called after every connect, the first and the later ones.
 	OnConnected func(ctx context.Context, c *Client, id Identity)
@@ -85,6 +85,7 @@ type Options struct {
 	OnError func(ctx context.Context, c *Client, err error)
 
 	jitter func() float64 // in [0, 1); tests seed it
+	proxy  func(*http.Request) (*url.URL, error)
 }
 
 // JoinOptions are those of one room. The zero value works. The handlers are
@@ -133,7 +134,7 @@ func (o *Options) setDefaults(rawURL string) error {
 		return errors.New("client: Options.Dial would not be used: make it that of the transport of Options.HTTPClient")
 	}
 	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
+		o.Dial, o.proxy = new(net.Dialer).DialContext, http.ProxyFromEnvironment
 	}
 	or(&o.BackoffMin, 500*time.Millisecond)
 	or(&o.BackoffMax, 20*time.Second)
@@ -181,7 +182,7 @@ func (o *Options) httpClient(ctx context.Context) *http.Client {
 		var http1 http.Protocols // an upgrade is not possible over HTTP/2
 		http1.SetHTTP1(true)
 		h.Transport = &http.Transport{
-			Proxy: http.ProxyFromEnvironment, Protocols: &http1,
+			Proxy: o.proxy, Protocols: &http1,
 			DisableKeepAlives: true, // a refused handshake leaves no connection behind
 			DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
 				conn, err := o.Dial(ctx, network, addr)

@@ -132,6 +132,16 @@ func TestInboxHole(t *testing.T) {
 	})
 }
 
+// A session that could not be sent in a header is not (P1.8).
+func TestSessionThatCannotBeSent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		start(t, f.network, "", Options{})
+		f.welcome("kim", `,"session":"a,b\r\n"`).cut()
+		require.Equal(t, []string{"parley.v1"}, f.accept().protocols)
+	})
+}
+
 // The inbox of another user is another topic.
 func TestInboxOfAnotherUser(t *testing.T) {
 	bubble(t, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -321,7 +322,7 @@ func TestConnectTimeout(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				f := newFake(t)
 				var last lastChange
-				opts := Options{OnState: last.set}
+				opts := Options{OnState: last.set, jitter: func() float64 { return 0.9 }}
 				test(f, &opts)
 				c := start(t, f.network, "", opts)
 				time.Sleep(connectTimeout - time.Millisecond)
@@ -332,6 +333,25 @@ func TestConnectTimeout(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The same with TLS, whose handshake http.Transport does not end with the request.
+func TestConnectTimeoutTLS(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNetwork() // takes connections and says nothing
+		far := make(chan net.Conn, 1)
+		go func() {
+			conn, _ := n.Accept()
+			far <- conn
+		}()
+		c, err := New("wss://parley.test", Options{Dial: n.dial})
+		require.NoError(t, err)
+		time.Sleep(connectTimeout + time.Millisecond)
+		<-n.last().closed
+		c.Close()
+		<-c.Done()
+		require.NoError(t, (<-far).Close())
+	})
 }
 
 // Pings of the server are life; without them, and without an answer to ours, the

@@ -89,12 +89,15 @@ func (c *Client) ask(ctx context.Context, r *request, m outbound) (inbound, erro
 		got := <-done
 		return got.answer, got.err
 	}
-	if r.written {
+	if r.written && r.on != nil && r.on == c.conn {
 		// The answer may still come, and say something about positions.
 		r.fate, r.finish = bound, func(inbound, error) {}
+	} else {
+		c.forgetLocked(r)
+	}
+	if r.written {
 		return inbound{}, fmt.Errorf("client: sent, outcome unknown: %w", ctx.Err())
 	}
-	c.forgetLocked(r)
 	return inbound{}, fmt.Errorf("client: not sent: %w", ctx.Err())
 }
 
@@ -151,6 +154,9 @@ func (c *Client) sendLocked(r *request) {
 	if limit := c.conn.maxSize; limit > 0 && int64(len(r.text)) > limit {
 		c.settleLocked(r, inbound{}, tooLarge(len(r.text), limit))
 		return
+	}
+	if mutant("client-newid") {
+		c.renameLocked(r)
 	}
 	r.on = c.conn
 	c.conn.pushLocked(outgoing{text: r.text, req: r})

@@ -44,7 +44,7 @@ func TestResentInOrder(t *testing.T) {
 		c, r, p := joined(t, f, &j)
 		var ids []any
 		var sent []<-chan error
-		for i := range 5 {
+		for i := range 20 {
 			sent = append(sent, background(func() error { _, err := r.Send(t.Context(), i); return err }))
 			ids = append(ids, p.expect("message")["id"])
 		}
@@ -52,7 +52,7 @@ func TestResentInOrder(t *testing.T) {
 		id := p.expect("private")["id"]
 		p.cut()
 		synctest.Wait()
-		sent = append(sent, background(func() error { _, err := r.Send(t.Context(), 5); return err })) // while there is no connection
+		sent = append(sent, background(func() error { _, err := r.Send(t.Context(), 20); return err })) // while there is no connection
 
 		p = f.welcome("kim")
 		m := p.expect("join")
@@ -158,6 +158,60 @@ func TestContextOfSend(t *testing.T) {
 		p.cut()
 		p = f.welcome("kim")
 		p.expectNone()
+
+		// It ends while there is no connection to send it again on.
+		ctx, cancel = context.WithCancel(t.Context())
+		sent = background(func() error { _, err := c.Private(ctx, "lee", "sent"); return err })
+		p.expect("private")
+		p.cut()
+		synctest.Wait()
+		cancel()
+		require.ErrorContains(t, <-sent, "outcome unknown")
+		p = f.welcome("kim")
+		p.expectNone()
+	})
+}
+
+// What waits behind a slow write, and is given up there, is not written either.
+func TestContextWhileOthersAreWritten(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		c := start(t, f.network, "", Options{})
+		p := f.welcome("kim")
+		synctest.Wait()
+		f.last().stall()
+		first := background(func() error { _, err := c.Private(t.Context(), "lee", 1); return err })
+		time.Sleep(time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := c.Private(ctx, "lee", 2)
+		require.ErrorContains(t, err, "not sent")
+		f.last().resume()
+		m := p.expect("private")
+		require.Equal(t, 1.0, m["message"])
+		p.ack(m, "")
+		require.NoError(t, <-first)
+		p.expectNone()
+	})
+}
+
+// The room is left, and then the connection lost, before the answer.
+func TestSentToRoomThatWasLeft(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		var j journal
+		_, r, p := joined(t, f, &j)
+		answered := background(func() error { _, err := r.Send(t.Context(), 1); return err })
+		m := p.expect("message")
+		lost := background(func() error { _, err := r.Send(t.Context(), 2); return err })
+		p.expect("message")
+		left := background(func() error { return r.Leave(t.Context()) })
+		p.ack(m, "")
+		require.NoError(t, <-answered)
+		p.ack(p.expect("leave"), "")
+		require.NoError(t, <-left)
+		p.cut()
+		requireCode(t, CodeDisconnected, <-lost)
 	})
 }
 
@@ -166,6 +220,12 @@ func TestTimeout(t *testing.T) {
 		f := newFake(t)
 		c := start(t, f.network, "", Options{})
 		p := f.welcome("kim")
+		answered := background(func() error { _, err := c.Private(t.Context(), "lee", 1); return err })
+		m := p.expect("private")
+		r := c.pending[m["id"].(string)]
+		p.ack(m, "")
+		require.NoError(t, <-answered)
+		require.False(t, r.timer.Stop(), "the timer of an answered request runs") // F46
 		begin := time.Now()
 		_, err := c.Private(t.Context(), "lee", 1)
 		requireCode(t, CodeTimeout, err)

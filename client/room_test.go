@@ -68,6 +68,7 @@ func TestGapIsTold(t *testing.T) {
 		"ahead, untold":     {`,"recovered":true`, 1, 1, `lobby gap "ahead" after 2`},
 		"not what was said": {`,"recovered":true`, 8, 9, `lobby gap "gone" after 2`},
 		"nothing said":      {``, 8, 9, `lobby gap "gone" after 2`},
+		"not complete":      {`,"recovered":false,"code":"gone"`, 3, 4, `lobby gap "gone" after 2`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -90,6 +91,57 @@ func TestGapIsTold(t *testing.T) {
 	}
 }
 
+// After a Leave or Close in OnGap the history is not told any more.
+func TestEndInGapHandler(t *testing.T) {
+	for name, end := range map[string]func(ctx context.Context, r *Room){
+		"leave": func(ctx context.Context, r *Room) {
+			ctx, cancel := context.WithTimeout(ctx, time.Second) // nobody answers
+			defer cancel()
+			_ = r.Leave(ctx)
+		},
+		"close": func(_ context.Context, r *Room) { r.c.Close() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				f := newFake(t)
+				var j journal
+				opts := j.room()
+				opts.Position = Position{"e", 3}
+				opts.OnGap = func(ctx context.Context, r *Room, g Gap) {
+					j.add("gap")
+					end(ctx, r)
+				}
+				c := start(t, f.network, "", Options{})
+				p := f.welcome("kim")
+				done := background(func() error { _, err := c.Join(t.Context(), "lobby", opts); return err })
+				p.expect("join")
+				p.history(7, 8, "")
+				<-done
+				time.Sleep(2 * time.Second)
+				j.expect(t, "gap")
+			})
+		})
+	}
+}
+
+// What comes for a room before its history is part of that.
+func TestMessageBeforeHistory(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		var j journal
+		c := start(t, f.network, "", Options{})
+		p := f.welcome("kim")
+		done := background(func() error { _, err := c.Join(t.Context(), "lobby", j.room()); return err })
+		m := p.expect("join")
+		p.message(2)
+		p.history(1, 2, "")
+		p.ack(m, "")
+		require.NoError(t, <-done)
+		j.expect(t, "lobby history [1,2]")
+	})
+}
+
+// The connection is lost before the join is answered.
 // P4.10: the log was lost while the client is in the room.
 func TestLogLost(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -159,142 +211,9 @@ func TestResumeInAnotherClient(t *testing.T) {
 	})
 }
 
-func TestRejoinInOrder(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFake(t)
-		c := start(t, f.network, "", Options{})
-		p := f.welcome("kim")
-		names := []string{"c", "a", "d", "b", "e"}
-		for _, name := range names {
-			go func() { _, _ = c.Join(t.Context(), name, JoinOptions{}) }()
-			m := p.expect("join")
-			p.sendf(`{"type":"history","room":"%s","messages":[]}`, name)
-			p.ack(m, "")
-		}
-		p.cut()
-		p = f.welcome("kim")
-		for _, name := range names {
-			require.Equal(t, name, p.expect("join")["room"])
-		}
-	})
-}
-
-func TestJoinRefused(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFake(t)
-		var j journal
-		c := start(t, f.network, "", Options{})
-		p := f.welcome("kim")
-		done := background(func() error { _, err := c.Join(t.Context(), "lobby", j.room()); return err })
-		p.refuse(p.expect("join"), parley.CodeForbidden)
-		requireCode(t, parley.CodeForbidden, <-done)
-		require.Nil(t, c.Room("lobby"))
-		// Each of these passes.
-		done = background(func() error { _, err := c.Join(t.Context(), "lobby", j.room()); return err })
-		for _, code := range []parley.Code{parley.CodeUnavailable, parley.CodeRateLimited, parley.CodeClosing} {
-			p.refuse(p.expect("join"), code)
-		}
-		p.join(1, 1, "")
-		require.NoError(t, <-done)
-		r := c.Room("lobby")
-		j.take()
-		// No longer allowed when it comes back.
-		p.cut()
-		p = f.welcome("kim")
-		m := p.expect("join")
-		sent := background(func() error { _, err := r.Send(t.Context(), 1); return err })
-		synctest.Wait()
-		p.refuse(m, parley.CodeForbidden)
-		requireCode(t, parley.CodeForbidden, <-sent)
-		j.expect(t, "lobby refused forbidden")
-		_, err := r.Send(t.Context(), 1)
-		requireCode(t, parley.CodeNotMember, err)
-		require.NoError(t, r.Leave(t.Context()))
-		p.expectNone()
-	})
-}
-
-func TestJoinArguments(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFake(t)
-		var j journal
-		c, _, p := joined(t, f, &j)
-		_, err := c.Join(t.Context(), "", JoinOptions{})
-		requireCode(t, parley.CodeBadRequest, err)
-		_, err = c.Join(t.Context(), "lobby", JoinOptions{})
-		requireCode(t, parley.CodeBadRequest, err)
-
-		// ctx ends before the answer: then the room is left.
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err = c.Join(ctx, "slow", JoinOptions{})
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Equal(t, "slow", p.expect("join")["room"])
-		require.Equal(t, "slow", p.expect("leave")["room"])
-		require.Nil(t, c.Room("slow"))
-	})
-}
-
 // F30: the last action wins, and nothing of the old membership reaches the new.
-func TestLeaveAndJoinAgain(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFake(t)
-		var j journal
-		c, r, p := joined(t, f, &j)
-		left := background(func() error { return r.Leave(t.Context()) })
-		leave := p.expect("leave")
-		done := background(func() error { _, err := c.Join(t.Context(), "lobby", j.room()); return err })
-		p.message(3) // still for the old one
-		p.history(1, 3, "")
-		p.expectNone()
-		p.refuse(leave, parley.CodeRateLimited) // tried again
-		p.ack(p.expect("leave"), "")
-		require.NoError(t, <-left)
-		require.NotContains(t, p.join(2, 3, ""), "epoch")
-		require.NoError(t, <-done)
-		p.message(4)
-		j.expect(t, "lobby history [2,3]", "lobby 4")
-		require.NoError(t, r.Leave(t.Context())) // the old one again
-		require.NotNil(t, c.Room("lobby"))
-	})
-}
-
-func TestLeaveWhileConnectionIsLost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFake(t)
-		var j journal
-		_, r, p := joined(t, f, &j)
-		left := background(func() error { return r.Leave(t.Context()) })
-		p.expect("leave")
-		p.cut()
-		require.NoError(t, <-left)
-		p = f.welcome("kim")
-		p.expectNone() // neither the leave nor the room comes back
-	})
-}
-
+// The server refuses the leave for now, and then the connection is lost: left all the same.
 // What waits for the handlers is not told any more after a Leave in one of them (F31).
-func TestLeaveInHandler(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := serve(t, parley.Options{})
-		var j journal
-		c := connect(t, s.network, "kim", Options{})
-		opts := j.room()
-		opts.OnMessage = func(ctx context.Context, r *Room, m Message) {
-			j.add("%s %s", r.Name(), m.Content)
-			if string(m.Content) == "2" {
-				s.publish("lobby", 4)
-				_ = r.Leave(ctx)
-				j.add("left")
-			}
-		}
-		_, err := c.Join(t.Context(), "lobby", opts)
-		require.NoError(t, err)
-		s.publish("lobby", 1, 2, 3)
-		j.expect(t, "lobby history []", "lobby 1", "lobby 2", "left")
-	})
-}
-
 func TestPresence(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t, parley.Options{})
@@ -318,6 +237,23 @@ func TestPresence(t *testing.T) {
 		j.expect(t, "lee left", "false [] +[] -[{lee lee}] 1")
 		require.Equal(t, 1, room.Count())
 		require.Len(t, room.Members(), 1)
+	})
+}
+
+// P5.3: a snapshot replaces what was known.
+func TestPresenceSnapshot(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		var j journal
+		_, r, p := joined(t, f, &j)
+		p.send(`{"type":"presence","room":"lobby","members":[{"userId":"a","username":"A"},{"userId":"b","username":"B"}],"count":2}`)
+		p.send(`{"type":"presence","room":"lobby","members":[{"userId":"c","username":"C"}],"count":1}`)
+		p.send(`{"type":"presence","room":"lobby","joined":[{"userId":"c","username":"D"}],"left":[{"userId":"c","username":"C"}],"count":1}`)
+		synctest.Wait()
+		require.Equal(t, []parley.Member{{UserID: "c", Name: "D"}}, r.Members())
+		p.send(`{"type":"presence","room":"lobby","count":2000}`)
+		synctest.Wait()
+		require.Equal(t, 2000, r.Count())
 	})
 }
 

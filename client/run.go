@@ -26,7 +26,6 @@ var (
 func (c *Client) run() {
 	defer close(c.done)
 	defer func() { <-c.delivered }()
-	defer close(c.stopped)
 	for {
 		wait, again := c.lost(c.attempt())
 		if !again || !c.sleep(wait) {
@@ -100,6 +99,10 @@ func (c *Client) dropLocked(k *conn) {
 		timer.Stop()
 	}
 	c.held = nil
+	for _, done := range c.leaving { // the connection was a member, not the user
+		close(done)
+	}
+	clear(c.leaving)
 	for _, r := range c.rooms {
 		r.up, r.joining = false, false
 	}

@@ -44,7 +44,7 @@ func (t *topic) place(at Position) order {
 // seen. whole is false if there were others that the server does not have any more. Its
 // word "recovered" is not enough: the offsets must close the hole.
 func (t *topic) missed(h *inbound) (entries []inbound, whole bool) {
-	if t.read.IsZero() || h.at.Epoch != t.read.Epoch || h.at.Offset < t.read.Offset || h.recovered == no {
+	if t.read.IsZero() || h.at.Epoch != t.read.Epoch || h.recovered == no {
 		return nil, false
 	}
 	last := t.read.Offset

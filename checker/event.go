@@ -1,0 +1,172 @@
+package checker
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Kind says what an Event is about.
+type Kind string
+
+// What happens to a message on its way in.
+const (
+	Send    Kind = "send"    // handed to the server: ID, Topic, User, ClientID, Code "signal" if it is one; once, however often it is sent again
+	Sent    Kind = "sent"    // acknowledged: ID, Topic, Place
+	Refused Kind = "refused" // surely not accepted: ID, Topic, Code
+	Lost    Kind = "lost"    // nobody knows what became of it: ID, Topic, Code
+	Stored  Kind = "stored"  // the Store took it: ID, Topic, Place
+	Failed  Kind = "failed"  // the Store returned an error: ID, Topic
+)
+
+// What happens to a connection. Client, Conn and User are set.
+const (
+	Dial      Kind = "dial"
+	Connected Kind = "connected" // ClientID, Node; Recovered tells whether the session was resumed, if it was offered
+	Closed    Kind = "closed"    // Code
+	Replaced  Kind = "replaced"  // the client has turned to another connection and only watches this one
+	Kick      Kind = "kick"      // DisconnectUser is called: User, Node
+	Kicked    Kind = "kicked"    // and has returned
+)
+
+// What a client sees of a topic. Client, Conn and Topic are set.
+const (
+	Join    Kind = "join"    // asked for, from Offered if that is not nil
+	Base    Kind = "base"    // where the client stands from now on: Place, Recovered, Code, Entries
+	Reached Kind = "reached" // everything up to Place has come, says a client that sorts by itself
+	Deliver Kind = "deliver" // one live message: ID, User is its sender, Place unless the topic keeps nothing
+	Leave   Kind = "leave"   // asked for
+	Left    Kind = "left"    // acknowledged
+	Dropped Kind = "dropped" // the client gave the topic up by itself, without a connection
+	Stray   Kind = "stray"   // a message on a connection that was replaced
+	Roster  Kind = "roster"  // presence: Users are there
+	Came    Kind = "came"    // presence: Users have come
+	Went    Kind = "went"    // presence: Users have gone
+	Told    Kind = "told"    // a system message: User, Code "joined" or "left"
+	Signal  Kind = "signal"  // ID, User
+	Page    Kind = "page"    // a page of history that was asked for: Place, Entries
+)
+
+// The rest.
+const (
+	Ask      Kind = "ask"      // a request that is answered exactly once on this connection: ID
+	Answered Kind = "answered" // ID
+	Fault    Kind = "fault"    // what was done to the network, a node or the Store: Code
+	Started  Kind = "started"  // a hub has been started on Node, which remembers nothing of the one before
+	Quiet    Kind = "quiet"    // nothing is under way, every client is connected and has joined what it wants
+	Members  Kind = "members"  // the users who are in Topic, by their own account: Users, and Present, the clients
+	Flushed  Kind = "flushed"  // the log of Topic ends at Place, nothing is under way
+)
+
+// App is the Client of what the application itself does.
+const App = -1
+
+// Place is a position in the log of a topic.
+type Place struct {
+	Epoch  string
+	Offset int64
+}
+
+func (p Place) String() string { return fmt.Sprintf("%s:%d", p.Epoch, p.Offset) }
+
+// Answer is a yes, a no, or nothing said.
+type Answer int8
+
+// The values of Answer.
+const (
+	Unsaid Answer = iota
+	Yes
+	No
+)
+
+// Seen is one message of a history.
+type Seen struct {
+	Place Place
+	ID    string
+	User  string // its sender
+	Own   bool   // see Event
+}
+
+// Event is one line of a history. Which fields are set depends on Kind.
+type Event struct {
+	N         int           // place in the history, from 1
+	At        time.Duration // since the start
+	Kind      Kind
+	Client    int // App for the application
+	Conn      int // numbers connections over all clients, from 1
+	Node      int
+	Topic     string
+	ID        string
+	User      string
+	ClientID  string
+	Code      string
+	Place     Place
+	Offered   *Place
+	Recovered Answer
+	Own       bool // a broadcast of this client itself, which it does not hand out
+	Asked     bool // a Base that answers a Join or a connection, not one that comes by itself
+	Entries   []Seen
+	Users     []string
+	Present   []int // of Members: the clients that these users are there with
+}
+
+func (e Event) String() string {
+	var b strings.Builder
+	who := fmt.Sprintf("c%d", e.Client)
+	if e.Client == App {
+		who = "app"
+	}
+	fmt.Fprintf(&b, "%5d %9s %-4s %-9s", e.N, e.At.Truncate(time.Millisecond), who, e.Kind)
+	field := func(name string, set bool, value any) {
+		if set {
+			fmt.Fprintf(&b, " %s=%v", name, value)
+		}
+	}
+	field("conn", e.Conn != 0, e.Conn)
+	field("node", e.Kind == Connected || e.Kind == Kick || e.Kind == Started, e.Node)
+	field("topic", e.Topic != "", e.Topic)
+	field("id", e.ID != "", e.ID)
+	field("user", e.User != "", e.User)
+	field("clientId", e.ClientID != "", e.ClientID)
+	field("code", e.Code != "", e.Code)
+	field("place", e.Place != Place{}, e.Place)
+	if e.Offered != nil {
+		field("offered", true, *e.Offered)
+	}
+	field("recovered", e.Recovered != Unsaid, e.Recovered == Yes)
+	field("own", e.Own, true)
+	for _, s := range e.Entries {
+		fmt.Fprintf(&b, " [%d %s]", s.Place.Offset, s.ID)
+	}
+	field("users", len(e.Users) > 0, e.Users)
+	return b.String()
+}
+
+// Recorder collects events. It may be used by several goroutines at once.
+type Recorder struct {
+	start time.Time
+
+	mu     sync.Mutex // guards events
+	events []Event
+}
+
+// NewRecorder returns a Recorder whose time starts now.
+func NewRecorder() *Recorder { return &Recorder{start: time.Now()} }
+
+// Add appends an event and returns its place.
+func (r *Recorder) Add(e Event) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	e.N, e.At = len(r.events)+1, time.Since(r.start)
+	r.events = append(r.events, e)
+	return e.N
+}
+
+// Events returns a copy of what was collected.
+func (r *Recorder) Events() []Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}

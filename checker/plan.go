@@ -1,0 +1,194 @@
+package checker
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"time"
+)
+
+// Plan is what a run does. Two runs of one plan differ only in how goroutines interleave.
+type Plan struct {
+	Seed      uint64
+	Nodes     int
+	Users     int  // identified ones, named u0, u1, ...
+	Clients   int  // client i is of user i % (Users+1); those of the last are anonymous
+	Plain     bool // the hub has the MemoryStore itself; no faults of the Store then
+	Wire      bool // no client is the Go client; else every third is
+	Forgetful bool // broadcasts are not kept
+	Ops       []Op
+}
+
+// Do names what an Op does.
+type Do string
+
+// What an Op can do. Fields that are not named are not used.
+const (
+	DoJoin      Do = "Join"      // Client, Room, Flag: from where it was left
+	DoLeave     Do = "Leave"     // Client, Room
+	DoSend      Do = "Send"      // Client, Room, Count, Flag: waits for each answer
+	DoBurst     Do = "Burst"     // Room, Count: by all clients that are in it
+	DoBroadcast Do = "Broadcast" // Client, Count
+	DoPrivate   Do = "Private"   // Client, Target: a user
+	DoDirect    Do = "Direct"    // Client, Target: a client, by its client id
+	DoSignal    Do = "Signal"    // Client, Room
+	DoAsk       Do = "Ask"       // Client, Room, Count: picks the question
+	DoApp       Do = "App"       // Node, Room, Count, Flag: with ids, and repeats what failed
+	DoAppAll    Do = "AppAll"    // Node: a broadcast
+	DoNotify    Do = "Notify"    // Node, Target: a user, Count, Flag as App
+	DoKick      Do = "Kick"      // Node, Target: a user
+	DoBack      Do = "Back"      // Client, Flag: with the old session
+	DoTakeover  Do = "Takeover"  // Client
+	DoCut       Do = "Cut"       // Client
+	DoCutAfter  Do = "CutAfter"  // Client, Count: bytes, Flag: to the client
+	DoStall     Do = "Stall"     // Client, For, Flag: both directions
+	DoSlow      Do = "Slow"      // Client, For, Count: bytes a second
+	DoLatency   Do = "Latency"   // Client, For
+	DoBlackHole Do = "BlackHole" // Client
+	DoVanish    Do = "Vanish"    // Client, Flag: the server vanishes, not the client
+	DoStore     Do = "Store"     // Count: picks the fault, For
+	DoWipe      Do = "Wipe"      //
+	DoBroker    Do = "Broker"    // For
+	DoRestart   Do = "Restart"   // Node, Flag: kill, For
+	DoCutAll    Do = "CutAll"    // Node
+	DoSleep     Do = "Sleep"     // For
+	DoSettle    Do = "Settle"    // all faults end, and all is judged when nothing is under way
+)
+
+// Op is one step of a plan.
+type Op struct {
+	Do     Do
+	Client int
+	Room   int
+	Node   int
+	Target int
+	Count  int
+	Flag   bool
+	For    time.Duration
+}
+
+// String is the Go expression of the Op.
+func (o Op) String() string {
+	fields := []string{fmt.Sprintf("Do: Do%s", o.Do)}
+	v := reflect.ValueOf(o)
+	for i := 1; i < v.NumField(); i++ {
+		if f := v.Field(i); !f.IsZero() {
+			text := fmt.Sprint(f.Interface())
+			if d, ok := f.Interface().(time.Duration); ok {
+				text = fmt.Sprintf("%d * time.Millisecond", d.Milliseconds())
+			}
+			fields = append(fields, v.Type().Field(i).Name+": "+text)
+		}
+	}
+	return "{" + strings.Join(fields, ", ") + "}"
+}
+
+// String is the Go expression of the Plan.
+func (p Plan) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Plan{Seed: %d, Nodes: %d, Users: %d, Clients: %d, Plain: %t, Wire: %t, Forgetful: %t, Ops: []Op{\n",
+		p.Seed, p.Nodes, p.Users, p.Clients, p.Plain, p.Wire, p.Forgetful)
+	for _, o := range p.Ops {
+		fmt.Fprintf(&b, "\t%s,\n", o)
+	}
+	b.WriteString("}}")
+	return b.String()
+}
+
+// weight says how often an operation is drawn, relative to the others.
+type weight struct {
+	do     Do
+	weight int
+}
+
+var weights = []weight{
+	{DoSend, 22}, {DoBurst, 6}, {DoApp, 8}, {DoNotify, 8}, {DoBroadcast, 5}, {DoAppAll, 3}, {DoPrivate, 5}, {DoDirect, 2},
+	{DoSignal, 3}, {DoAsk, 4}, {DoJoin, 9}, {DoLeave, 5}, {DoSleep, 18},
+	{DoCut, 8}, {DoCutAfter, 5}, {DoStall, 3}, {DoSlow, 2}, {DoLatency, 2}, {DoBlackHole, 2}, {DoVanish, 2}, {DoTakeover, 3},
+	{DoKick, 2}, {DoBack, 3}, {DoCutAll, 1}, {DoRestart, 1}, {DoStore, 3}, {DoWipe, 1}, {DoBroker, 3},
+}
+
+// NewPlan draws a plan with n operations.
+func NewPlan(seed uint64, n int) Plan {
+	r := rand.New(rand.NewPCG(seed, 0))
+	p := Plan{Seed: seed, Nodes: 1, Users: 3, Clients: 7 + r.IntN(3)}
+	switch r.IntN(5) {
+	case 0:
+		p.Plain = true
+	case 1:
+		p.Nodes = 2 + r.IntN(2)
+	}
+	p.Forgetful = r.IntN(8) == 0
+	p.Wire = r.IntN(3) == 0
+	// Everybody starts somewhere.
+	for c := range p.Clients {
+		for range 1 + r.IntN(2) {
+			p.Ops = append(p.Ops, Op{Do: DoJoin, Client: c, Room: r.IntN(len(roomKeeps))})
+		}
+	}
+	p.Ops = append(p.Ops, Op{Do: DoSleep, For: 200 * time.Millisecond})
+	for range n {
+		p.Ops = append(p.Ops, p.draw(r))
+	}
+	return p
+}
+
+// draw draws one operation that makes sense in the plan.
+func (p Plan) draw(r *rand.Rand) Op {
+	total := 0
+	for _, w := range weights {
+		total += w.weight
+	}
+	for {
+		at, do := r.IntN(total), Do("")
+		for _, w := range weights {
+			if at -= w.weight; at < 0 {
+				do = w.do
+				break
+			}
+		}
+		skip := do == DoBroker && p.Nodes == 1 || p.Plain && (do == DoStore || do == DoWipe)
+		if !skip {
+			return p.fill(r, do)
+		}
+	}
+}
+
+// fill draws the fields of an operation.
+func (p Plan) fill(r *rand.Rand, do Do) Op {
+	o := Op{Do: do, Client: r.IntN(p.Clients), Room: r.IntN(len(roomKeeps)), Node: r.IntN(p.Nodes), Target: r.IntN(p.Users), Flag: r.IntN(2) == 0}
+	ms := func(least, most int) time.Duration { return time.Duration(least+r.IntN(most-least)) * time.Millisecond }
+	switch do {
+	case DoSend, DoBroadcast, DoApp, DoNotify:
+		if o.Count = 1 + r.IntN(4); r.IntN(10) == 0 {
+			o.Count = 10 + r.IntN(40)
+		}
+	case DoBurst:
+		o.Count = 1 + r.IntN(8)
+	case DoDirect:
+		o.Target = r.IntN(p.Clients)
+	case DoAsk, DoStore:
+		o.Count = r.IntN(4)
+	case DoCutAfter:
+		o.Count = r.IntN(2000)
+	case DoSlow:
+		o.Count = 100 + r.IntN(5000)
+	case DoSleep:
+		switch r.IntN(10) {
+		case 0:
+			o.For = ms(5000, 60_000)
+		case 1, 2:
+			o.For = ms(300, 5000)
+		default:
+			o.For = ms(1, 300)
+		}
+	}
+	switch do {
+	case DoStall, DoSlow, DoLatency:
+		o.For = ms(100, 40_000)
+	case DoStore, DoBroker, DoRestart:
+		o.For = ms(50, 8000)
+	}
+	return o
+}

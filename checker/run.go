@@ -1,0 +1,266 @@
+package checker
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/parleytest"
+)
+
+// runner carries out a plan. It lives in one bubble.
+type runner struct {
+	*world
+	clients []client
+	random  *rand.Rand
+	sends   int            // numbers messages
+	calls   sync.WaitGroup // of the application
+}
+
+// Run carries out a plan, and returns what happened. It must be called in a
+// testing/synctest bubble, which has nothing left in it afterwards.
+func Run(plan Plan) *History {
+	r := &runner{world: newWorld(plan), random: rand.New(rand.NewPCG(plan.Seed, 4))}
+	env := r.surroundings()
+	for i := range plan.Clients {
+		user := ""
+		if u := i % (plan.Users + 1); u < plan.Users {
+			user = userName(u)
+		}
+		random := rand.New(rand.NewPCG(plan.Seed, uint64(100+i)))
+		if i%3 == 2 && !plan.Wire {
+			r.clients = append(r.clients, newAPIClient(env, i, user, random))
+		} else {
+			r.clients = append(r.clients, newWireClient(env, i, user, random))
+		}
+	}
+	time.Sleep(100 * time.Millisecond) // they connect
+	for _, o := range plan.Ops {
+		r.do(o)
+	}
+	r.settle()
+	r.flush()
+	r.end()
+	return &History{Events: r.Events(), Nodes: plan.Nodes, Keep: plan.keep, Leaks: r.leaks}
+}
+
+// do carries out one operation. Only DoSleep, DoSettle and waiting for answers take time.
+func (r *runner) do(o Op) {
+	if o.Client >= len(r.clients) {
+		return
+	}
+	c := r.clients[o.Client]
+	room := roomName(o.Room)
+	switch o.Do {
+	case DoSleep:
+		time.Sleep(o.For)
+	case DoSettle:
+		r.settle()
+	case DoJoin:
+		c.Join(room, o.Flag)
+	case DoLeave:
+		c.Leave(room)
+	case DoBack:
+		c.Back(o.Flag)
+	case DoTakeover:
+		c.Takeover()
+	case DoAsk:
+		c.Ask([]string{"call", "ping", "presence", "history"}[o.Count%4], room)
+	case DoSend, DoBurst, DoBroadcast, DoPrivate, DoDirect, DoSignal:
+		r.send(o, c, room)
+	case DoApp, DoAppAll, DoNotify:
+		r.app(o, room)
+	case DoKick:
+		r.kick(o)
+	case DoCut, DoCutAfter, DoStall, DoSlow, DoLatency, DoBlackHole, DoVanish:
+		if l := c.Link(); l != nil {
+			r.Add(Event{Kind: Fault, Client: o.Client, Code: o.String()})
+			r.disturb(o, l)
+		}
+	default:
+		r.Add(Event{Kind: Fault, Client: App, Code: o.String()})
+		r.disaster(o)
+	}
+}
+
+// disturb does something to one link.
+func (r *runner) disturb(o Op, l *parleytest.Link) {
+	way := []parleytest.Direction{parleytest.ToServer}
+	if o.Flag {
+		way = []parleytest.Direction{parleytest.ToClient}
+	}
+	switch o.Do {
+	case DoCut:
+		l.Cut()
+	case DoCutAfter:
+		l.CutAfter(int64(o.Count), way[0])
+	case DoStall:
+		l.Stall(way...)
+	case DoSlow:
+		l.Slow(o.Count, way...)
+	case DoLatency:
+		l.Latency(50*time.Millisecond, 200*time.Millisecond)
+	case DoBlackHole:
+		l.BlackHole(way...)
+	case DoVanish:
+		if o.Flag {
+			l.VanishServer()
+		} else {
+			l.VanishClient()
+		}
+	}
+	if o.For > 0 {
+		time.AfterFunc(o.For, func() { l.Resume() })
+	}
+}
+
+// disaster does something to all.
+func (r *runner) disaster(o Op) {
+	n := r.nodes[o.Node%len(r.nodes)]
+	switch o.Do {
+	case DoStore:
+		if r.store != nil {
+			r.store.disturb(storeFault(1+o.Count%4), o.For)
+		}
+	case DoWipe:
+		if r.store != nil {
+			r.store.wipe()
+		}
+	case DoBroker:
+		if r.broker != nil {
+			r.broker.disturb(o.For)
+		}
+	case DoRestart:
+		n.restart(o.Flag, o.For)
+	case DoCutAll:
+		n.network.Cut()
+	}
+}
+
+// id makes the id of a message.
+func (r *runner) id(who string) string {
+	r.sends++
+	return fmt.Sprintf("%s-%d", who, r.sends)
+}
+
+// send has clients send messages.
+func (r *runner) send(o Op, c client, room string) {
+	if in := c.Rooms(); o.Target > 0 && len(in) > 0 && o.Do != DoBurst && !slices.Contains(in, room) {
+		room = in[o.Room%len(in)] // most go where the client is, some are refused
+	}
+	s := sending{Kind: "message", Target: room, Topic: roomPrefix + room}
+	switch o.Do {
+	case DoBurst:
+		for range max(o.Count, 1) {
+			for i, other := range r.clients {
+				for _, in := range other.Rooms() {
+					if in == room {
+						s.ID = r.id(fmt.Sprint("m", i))
+						other.Send(s)
+					}
+				}
+			}
+		}
+		return
+	case DoBroadcast:
+		s = sending{Kind: "broadcast", Topic: topicAll}
+	case DoPrivate:
+		s = sending{Kind: "private", Target: userName(o.Target), Topic: userPrefix + userName(o.Target)}
+	case DoDirect:
+		id := r.clients[o.Target%len(r.clients)].ClientID()
+		if id == "" || len(r.nodes) > 1 {
+			return // with several nodes it could be a user of another one
+		}
+		s = sending{Kind: "private", Target: id, Topic: userPrefix + id}
+	case DoSignal:
+		s.Kind = "signal"
+	}
+	for range max(o.Count, 1) {
+		s.ID, s.Size = r.id(fmt.Sprint("m", o.Client)), r.random.IntN(200)
+		if done := c.Send(s); done != nil && o.Flag && o.Do == DoSend {
+			timer := time.NewTimer(300 * time.Millisecond)
+			select {
+			case <-done:
+			case <-timer.C:
+			}
+			timer.Stop()
+		}
+	}
+}
+
+// app has the application send.
+func (r *runner) app(o Op, room string) {
+	for range max(o.Count, 1) {
+		id := r.id("a")
+		var topic string
+		var call func(*parley.Hub, context.Context, ...parley.SendOption) (parley.Result, error)
+		body := payload{ID: id}
+		switch o.Do {
+		case DoApp:
+			topic = roomPrefix + room
+			call = func(h *parley.Hub, ctx context.Context, opts ...parley.SendOption) (parley.Result, error) {
+				return h.Room(room).Send(ctx, body, opts...)
+			}
+		case DoAppAll:
+			topic = topicAll
+			call = func(h *parley.Hub, ctx context.Context, opts ...parley.SendOption) (parley.Result, error) {
+				return h.Broadcast(ctx, body, opts...)
+			}
+		default:
+			user := userName(o.Target)
+			topic = userPrefix + user
+			call = func(h *parley.Hub, ctx context.Context, opts ...parley.SendOption) (parley.Result, error) {
+				return h.Notify(ctx, user, body, opts...)
+			}
+		}
+		r.Add(Event{Kind: Send, Client: App, Topic: topic, ID: id})
+		r.calls.Go(func() { r.call(o, topic, id, call) })
+	}
+}
+
+// call makes one call of the application, and repeats it with the same id if it failed and has one.
+func (r *runner) call(o Op, topic, id string, call func(*parley.Hub, context.Context, ...parley.SendOption) (parley.Result, error)) {
+	var opts []parley.SendOption
+	if o.Flag {
+		opts = append(opts, parley.WithID(id))
+	}
+	for attempt := range 3 {
+		hub := r.nodes[o.Node%len(r.nodes)].current()
+		if hub == nil {
+			if attempt == 0 {
+				r.Add(Event{Kind: Refused, Client: App, Topic: topic, ID: id, Code: "no node"})
+				return
+			}
+			break
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		result, err := call(hub, ctx, opts...)
+		cancel()
+		if err == nil {
+			r.Add(Event{Kind: Sent, Client: App, Topic: topic, ID: id, Place: Place{result.Epoch, result.Offset}})
+			return
+		}
+		if len(opts) == 0 || r.plan.keep(topic) == 0 {
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	r.Add(Event{Kind: Lost, Client: App, Topic: topic, ID: id, Code: "failed"})
+}
+
+// kick disconnects a user on one node.
+func (r *runner) kick(o Op) {
+	n := r.nodes[o.Node%len(r.nodes)]
+	hub := n.current()
+	if hub == nil {
+		return
+	}
+	user := userName(o.Target)
+	r.Add(Event{Kind: Kick, Client: App, User: user, Node: n.number})
+	hub.DisconnectUser(user, "kicked")
+	r.Add(Event{Kind: Kicked, Client: App, User: user, Node: n.number})
+}

@@ -1,0 +1,231 @@
+package checker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/parley-go/parley"
+)
+
+// storeFault is what a Store may do wrong.
+type storeFault uint8
+
+const (
+	storeWell   storeFault = iota
+	storeBefore            // fails, and has done nothing
+	storeAfter             // has done it, but the answer is lost
+	storeSlow              // takes 2 s
+	storeStuck             // takes longer than the hub waits, and may do it then
+)
+
+var (
+	errStore = errors.New("the store is out of order")
+	errDead  = errors.New("this node is dead")
+)
+
+// operation is one call of a Store.
+type operation func(ctx context.Context, inner *parley.MemoryStore) error
+
+// store is a MemoryStore that writes down what it takes, fails on demand and can be wiped.
+type store struct {
+	rec    *Recorder
+	faults atomic.Int64 // calls that went wrong
+
+	// life is held for reading during a call, so that a wipe comes before or
+	// after it, and for writing during an Append, which is written down before anybody can know of it.
+	life  sync.RWMutex
+	inner *parley.MemoryStore
+
+	mu     sync.Mutex // guards the fields below
+	random *rand.Rand
+	fault  storeFault
+	until  time.Time
+}
+
+func newStore(rec *Recorder, random *rand.Rand) *store {
+	return &store{rec: rec, random: random, inner: parley.NewMemoryStore()}
+}
+
+// wipe loses everything.
+func (s *store) wipe() {
+	s.life.Lock()
+	defer s.life.Unlock()
+	s.inner = parley.NewMemoryStore()
+}
+
+// disturb makes half of the calls go wrong for a while.
+func (s *store) disturb(fault storeFault, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault, s.until = fault, time.Now().Add(d)
+}
+
+// next draws what becomes of one call.
+func (s *store) next() (fault storeFault, late bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fault == storeWell || time.Now().After(s.until) || s.random.IntN(2) == 0 {
+		return storeWell, false
+	}
+	s.faults.Add(1)
+	return s.fault, s.random.IntN(2) == 0
+}
+
+// now does f with what there is at the moment.
+func (s *store) now(ctx context.Context, writes bool, f operation) error {
+	if writes {
+		s.life.Lock()
+		defer s.life.Unlock()
+	} else {
+		s.life.RLock()
+		defer s.life.RUnlock()
+	}
+	return f(ctx, s.inner)
+}
+
+// call does f once or not at all, and fails or not, as the fault of the moment wants it.
+func (s *store) call(ctx context.Context, writes bool, f operation) error {
+	fault, late := s.next()
+	switch fault {
+	case storeBefore:
+		return errStore
+	case storeAfter:
+		if err := s.now(ctx, writes, f); err != nil {
+			return err
+		}
+		return errStore
+	case storeSlow:
+		if !late {
+			if err := sleep(ctx, 2*time.Second); err != nil {
+				return err
+			}
+			return s.now(ctx, writes, f)
+		}
+		if err := s.now(ctx, writes, f); err != nil {
+			return err
+		}
+		return sleep(ctx, 2*time.Second)
+	case storeStuck:
+		err := sleep(ctx, 7*time.Second)
+		if late {
+			_ = s.now(context.WithoutCancel(ctx), writes, f)
+		}
+		return errors.Join(err, errStore)
+	}
+	return s.now(ctx, writes, f)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// appendTo appends and writes down what is new.
+func (s *store) appendTo(ctx context.Context, inner *parley.MemoryStore, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+	epoch, err := inner.Append(ctx, topic, keep, entries)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if e.Duplicate {
+			continue
+		}
+		if seen, err := readEntry(e.Data); err == nil {
+			s.rec.Add(Event{Kind: Stored, Client: App, Topic: topic, ID: seen.ID, Place: Place{epoch, e.Offset}})
+		}
+	}
+	return epoch, nil
+}
+
+func readEntry(data []byte) (Seen, error) {
+	var m wireMessage
+	if err := json.Unmarshal(data, &m); err != nil {
+		return Seen{}, err
+	}
+	return m.seen("")
+}
+
+// page returns all that is kept of a topic, whatever is wrong with the Store otherwise.
+func (s *store) page(topic string) (parley.Page, error) {
+	s.life.RLock()
+	defer s.life.RUnlock()
+	return s.inner.Read(context.Background(), topic, parley.Query{Limit: 1 << 20})
+}
+
+// storeOf is the way of one node to the store. When the node is dead, nothing passes any more.
+type storeOf struct {
+	*store
+	dead atomic.Bool
+}
+
+var _ parley.Store = (*storeOf)(nil)
+
+func (s *storeOf) do(ctx context.Context, writes bool, f operation) error {
+	if s.dead.Load() {
+		return errDead
+	}
+	return s.call(ctx, writes, f)
+}
+
+// Append implements parley.Store.
+func (s *storeOf) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (epoch string, err error) {
+	done := slices.Clone(entries) // who is late must not write into what it was lent
+	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
+		epoch, err = s.appendTo(ctx, inner, topic, keep, done)
+		return err
+	})
+	if err != nil {
+		for _, e := range entries {
+			if seen, err := readEntry(e.Data); err == nil {
+				s.rec.Add(Event{Kind: Failed, Client: App, Topic: topic, ID: seen.ID})
+			}
+		}
+		return "", err
+	}
+	copy(entries, done)
+	return epoch, nil
+}
+
+// Read implements parley.Store.
+func (s *storeOf) Read(ctx context.Context, topic string, q parley.Query) (page parley.Page, err error) {
+	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		page, err = inner.Read(ctx, topic, q)
+		return err
+	})
+	return page, err
+}
+
+// Enter implements parley.Store.
+func (s *storeOf) Enter(ctx context.Context, topic, node string, members []parley.Member, lease time.Duration) error {
+	return s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		return inner.Enter(ctx, topic, node, members, lease)
+	})
+}
+
+// Leave implements parley.Store.
+func (s *storeOf) Leave(ctx context.Context, topic, node string, userIDs []string) error {
+	return s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		return inner.Leave(ctx, topic, node, userIDs)
+	})
+}
+
+// Members implements parley.Store.
+func (s *storeOf) Members(ctx context.Context, topic string, limit int) (members []parley.Member, count int, err error) {
+	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		members, count, err = inner.Members(ctx, topic, limit)
+		return err
+	})
+	return members, count, err
+}
