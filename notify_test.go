@@ -258,11 +258,11 @@ func TestInboxWithoutStore(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, r.Delivered, "it waits behind the inbox")
 		gone := attach(t, h, directOptions{user: "lee", v1: true})
-		elapse(10 * inboxRetryMax)
+		elapse(10 * rereadMax)
 		require.Empty(t, d.wire.messages(t))
 		gone.end(CloseAbnormal, "") // and nothing goes on trying for it
 		down.Store(false)
-		elapse(inboxRetryMax)
+		elapse(rereadMax)
 		require.Len(t, requireOne(t, d, "inbox").entries(), 1)
 		_, err = h.Notify(t.Context(), "kim", "y")
 		require.NoError(t, err)

@@ -3,10 +3,12 @@ package parley
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -402,5 +404,41 @@ func TestBroadcastNamesItsClient(t *testing.T) {
 		missed := again.expect("history")["messages"].([]any)
 		require.Len(t, missed, 1)
 		require.Equal(t, again.id, missed[0].(map[string]any)["clientId"])
+	})
+}
+
+// P5.4: what was missed of the broadcast follows when the Store is well again,
+// before anything that came since.
+func TestBroadcastIsResumedLater(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := newHookStore()
+		var down atomic.Bool
+		store.onRead = func(_ context.Context, _ string, _ Query, next func() (Page, error)) (Page, error) {
+			if down.Load() {
+				return Page{}, errors.New("down")
+			}
+			return next()
+		}
+		s := serve(t, Options{Store: store, BroadcastHistory: Retention{Messages: 10}})
+		c := s.v1()
+		c.cut()
+		_, err := s.Broadcast(t.Context(), 1)
+		require.NoError(t, err)
+		down.Store(true)
+		time.Sleep(2 * recentLife)
+		again := s.back(c.hello.str("session"), dialOptions{}, at(subprotocolBroadcast, c.hello.str("epoch"), 0))
+		require.NotContains(t, again.hello, "epoch")
+		again.expectError(CodeUnavailable)
+		_, err = s.Broadcast(t.Context(), 2)
+		require.NoError(t, err)
+		time.Sleep(time.Minute)
+		again.expectNone()
+		down.Store(false)
+		got := again.expect("history")
+		require.Equal(t, true, got["recovered"])
+		require.Len(t, got["messages"], 2)
+		_, err = s.Broadcast(t.Context(), 3)
+		require.NoError(t, err)
+		require.EqualValues(t, 3, again.expect("broadcast").num("offset"))
 	})
 }

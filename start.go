@@ -56,7 +56,6 @@ func (c *Conn) enterTopics() bool {
 // greet sends "connected" and then what was broadcast since the position in it.
 func (c *Conn) greet() {
 	h := c.hub
-	generation := c.inAll.startReplay()
 	m := connectedMessage{
 		ClientID: c.id, UserID: c.userID,
 		MaxMessageSize: h.opts.MaxMessageSize, PingInterval: h.opts.PingInterval.Milliseconds(),
@@ -64,23 +63,18 @@ func (c *Conn) greet() {
 	if c.identity.ID != "" {
 		m.Username = c.name
 	}
-	// Without the position, after an error, the client cannot know what it
-	// missed when it comes back: it is told of a gap then.
+	var pos *position
+	if c.offer != nil {
+		pos = c.offer.broadcast
+	}
 	var r replay
+	generation := c.inAll.startReplay()
 	err := h.all.begin(c.ctx)
 	if err == nil {
-		var pos *position
-		if c.offer != nil {
-			pos = c.offer.broadcast
-		}
 		r, err = h.all.catchUp(c.ctx, pos)
 	}
 	if err == nil {
 		m.Epoch, m.Offset = r.page.Epoch, r.page.Top
-	}
-	var missed []*frame
-	if r.recovered != nil {
-		missed = []*frame{h.all.historyFrame(r)}
 	}
 	if c.v1 {
 		m.Session = h.sessions.issue(c.id, c.identity.ID, c.generation)
@@ -90,7 +84,26 @@ func (c *Conn) greet() {
 	}
 	c.out.greet(newFrame(appendConnected(newBuffer(256), m)))
 	c.tellOffer()
-	c.inAll.endReplay(generation, missed, &r.page)
+	if err != nil && pos != nil {
+		c.later("what was missed of the broadcast", func() error { return c.readBroadcast(pos) })
+		return
+	}
+	// After an error a client without a position starts wherever the first broadcast is.
+	c.inAll.endReplay(generation, c.missedBroadcasts(r), &r.page)
+}
+
+func (c *Conn) missedBroadcasts(r replay) []*frame {
+	if r.recovered == nil {
+		return nil
+	}
+	return []*frame{c.hub.all.historyFrame(r)}
+}
+
+// readBroadcast sends what was missed since pos. After an error the
+// connection still holds what comes live.
+func (c *Conn) readBroadcast(pos *position) error {
+	_, err := c.hub.all.subscribe(c.ctx, &c.inAll, pos, c.missedBroadcasts)
+	return err
 }
 
 // tellOffer says what of a client's offer was not accepted, and counts what was.
@@ -119,9 +132,9 @@ func (c *Conn) openInbox() {
 	if mutant("noinbox") {
 		c.offer.inbox = nil
 	}
-	if c.readInbox(c.offer.inbox) != nil {
-		c.refuse("", NewError(CodeUnavailable, "the inbox cannot be read right now: it follows as soon as it can"))
-		go c.retryInbox(c.offer.inbox) // ends when it was read, or with the connection
+	pos := c.offer.inbox
+	if c.readInbox(pos) != nil {
+		c.later("the inbox", func() error { return c.readInbox(pos) })
 	}
 }
 
@@ -136,23 +149,26 @@ func (c *Conn) readInbox(pos *position) error {
 }
 
 const (
-	inboxRetryMin = time.Second
-	inboxRetryMax = 30 * time.Second
+	rereadMin = time.Second
+	rereadMax = 30 * time.Second
 )
 
-// retryInbox reads the inbox when the Store is well again. Nothing of it is
-// lost meanwhile, because nothing can be stored.
-func (c *Conn) retryInbox(pos *position) {
-	for wait := inboxRetryMin; ; wait = min(2*wait, inboxRetryMax) {
-		select {
-		case <-time.After(wait/2 + rand.N(wait/2)): // not everybody at once
-		case <-c.ctx.Done():
-			return
+// later tells the client what cannot be read right now (P5.4), and reads it when the Store is
+// well again. Nothing is lost meanwhile: what comes live is held.
+func (c *Conn) later(what string, read func() error) {
+	c.refuse("", NewError(CodeUnavailable, what+" cannot be read right now: it follows as soon as it can"))
+	go func() { // ends when it was read, or with the connection
+		for wait := rereadMin; ; wait = min(2*wait, rereadMax) {
+			select {
+			case <-time.After(wait/2 + rand.N(wait/2)): // not everybody at once
+			case <-c.ctx.Done():
+				return
+			}
+			if read() == nil {
+				return
+			}
 		}
-		if c.readInbox(pos) == nil {
-			return
-		}
-	}
+	}()
 }
 
 // connected runs the Connect hook, after the last hook of the connection
