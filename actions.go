@@ -106,6 +106,9 @@ func (c *Conn) onJoin(in *inbound) (answer, error) {
 	if in.HasEpoch && in.HasOffset {
 		req.pos = &position{epoch: in.Epoch, offset: in.Offset}
 	}
+	if err := c.out.awaitRoom(c.ctx); err != nil {
+		return answer{}, err
+	}
 	r, err := c.join(c.ctx, in.Room, req)
 	return answer{result: Result{Epoch: r.page.Epoch, Offset: r.page.Top}}, err
 }
@@ -125,6 +128,9 @@ func (c *Conn) onHistory(in *inbound) (answer, error) {
 		return answer{}, err
 	}
 	if err := c.authorize(VerbHistory, m.room, ""); err != nil {
+		return answer{}, err
+	}
+	if err := c.out.awaitRoom(c.ctx); err != nil {
 		return answer{}, err
 	}
 	page, err := m.topic.read(c.ctx, Query{Before: in.Before, Limit: pageLimit(int(in.Limit))})

@@ -246,11 +246,28 @@ func (r *fanOutRun) push(f *frame) {
 	}
 }
 
+// note moves the topic past the frames that are about to be fanned out: who
+// joins from now on, and does not get them live, must find them in what it reads.
+func (r *fanOutRun) note() {
+	t := r.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range r.frames {
+		switch {
+		case f.resets != "":
+			t.epoch, t.last = f.resets, f.offset
+		case f.epoch != "":
+			t.epoch, t.last = f.epoch, f.offset
+		}
+	}
+}
+
 // flush fans out what was collected.
 func (r *fanOutRun) flush() {
 	if len(r.frames) == 0 {
 		return
 	}
+	r.note()
 	r.topic.roster.fanOut(r.frames)
 	for _, f := range r.frames {
 		r.topic.hub.stats.fannedOut(f)
@@ -297,6 +314,9 @@ func (r *fanOutRun) restarted(p *publication) bool {
 // reset tells the members of a gap: the newest history before an offset takes
 // the place of what they knew (P4.10).
 func (r *fanOutRun) reset(epoch string, before int64, why Code) {
+	if r.lost {
+		return
+	}
 	t := r.topic
 	r.restart = true
 	if mutant("noreset") {

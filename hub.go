@@ -152,18 +152,19 @@ func (h *Hub) identify(r *http.Request, a *arrival) (refused *refusal) {
 	most := h.opts.MaxPerUser
 	if t, ok := h.sessions.verify(a.offer.session, a.identity.ID); ok {
 		a.ticket = &t
-		if most > 0 && h.holds(t.clientID) {
+		if most > 0 && h.replaces(t) {
 			most++
 		}
 	}
 	return h.slots.takeUser(a.identity.ID, most)
 }
 
-// holds reports whether a connection that has not ended altogether has this client id.
-func (h *Hub) holds(clientID string) bool {
+// replaces reports whether a connection that comes with t would take the place of one.
+func (h *Hub) replaces(t ticket) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.conns[clientID] != nil
+	old := h.conns[t.clientID]
+	return old != nil && old.turn().takes(t)
 }
 
 // admit upgrades and registers a connection; nil if that failed, or the hub

@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"context"
 	"net"
 	"slices"
 	"sync"
@@ -21,6 +22,9 @@ const (
 	// signalShare is the part of the queue from which signals with the same
 	// key replace each other, and of which twice as much drops them.
 	signalShare = 4
+	// roomyShare is the part of the queue that may be in use when a client gets
+	// what it has asked for, which takes up to half of the queue.
+	roomyShare = 4
 	// signalReach is how far back an older signal is looked for: a search
 	// under the lock of a shard must be short.
 	signalReach = 256
@@ -66,6 +70,7 @@ type outbox struct {
 	drains   uint32        // started: one that lasts shows who is behind
 	writes   uint32        // finished writes: shows the heartbeat that there is progress
 	done     chan struct{} // made by wait, closed at the end of the drain
+	roomy    chan struct{} // made by awaitRoom, closed when there is
 }
 
 func (o *outbox) init(conn net.Conn, limit int, deflate bool, stats *counters) {
@@ -199,6 +204,22 @@ func (o *outbox) finish(f *frame, discard bool) {
 	}
 }
 
+// awaitRoom waits until there is room for a history: a client that asks for more
+// than its link carries gets it at the pace of the link. It is for the reading goroutine; the error is that of ctx.
+func (o *outbox) awaitRoom(ctx context.Context) error {
+	o.mu.Lock()
+	if o.size <= o.limit/roomyShare || o.state != outboxOpen {
+		o.mu.Unlock()
+		return nil
+	}
+	if o.roomy == nil {
+		o.roomy = make(chan struct{})
+	}
+	roomy := o.roomy
+	o.mu.Unlock()
+	return wait(ctx, roomy)
+}
+
 // wait blocks until everything queued is written or the socket failed; the
 // caller has set a write deadline. Nothing can be queued afterwards.
 func (o *outbox) wait() {
@@ -274,6 +295,10 @@ func (o *outbox) wrote(size int, rest []*frame) (stop bool) {
 	defer o.mu.Unlock()
 	o.size -= size
 	o.writes++
+	if o.roomy != nil && o.size <= o.limit/roomyShare {
+		close(o.roomy)
+		o.roomy = nil
+	}
 	if !o.discard {
 		return false
 	}

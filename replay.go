@@ -63,26 +63,37 @@ func (t *topic) read(ctx context.Context, q Query) (Page, error) {
 // check reports a page that breaks the contract of the Store: delivering a log
 // with holes, doubles or changed order would break every promise that is built on it (F12).
 func (p Page) check(q Query) error {
-	switch n := int64(len(p.Entries)); {
+	switch {
 	case p.Epoch == "":
 		return errors.New("broken Store: a page without epoch")
 	case p.First < 1 || p.First > p.Top+1:
 		return fmt.Errorf("broken Store: first offset %d, top %d", p.First, p.Top)
-	case n == 0:
-		return nil
-	case n > int64(q.Limit):
-		return fmt.Errorf("broken Store: %d entries, %d were asked for", n, q.Limit)
+	}
+	first, last := q.stretch(p.First, p.Top)
+	if n := int64(len(p.Entries)); n != last-first+1 {
+		return fmt.Errorf("broken Store: %d entries of a log from %d to %d for %+v", n, p.First, p.Top, q)
 	}
 	for i, e := range p.Entries {
-		if e.Offset != p.Entries[0].Offset+int64(i) {
-			return fmt.Errorf("broken Store: offset %d after %d", e.Offset, p.Entries[i-1].Offset)
+		if e.Offset != first+int64(i) {
+			return fmt.Errorf("broken Store: entry %d of a log from %d to %d has offset %d for %+v", i, p.First, p.Top, e.Offset, q)
 		}
 	}
-	first, last := p.Entries[0].Offset, p.Entries[len(p.Entries)-1].Offset
-	if first < p.First || last > p.Top || q.Forward && first <= q.After || !q.Forward && q.Before > 0 && last >= q.Before {
-		return fmt.Errorf("broken Store: offsets %d to %d of a log from %d to %d for %+v", first, last, p.First, p.Top, q)
-	}
 	return nil
+}
+
+// stretch returns the offsets that q picks from a log; last is first-1 if there are none.
+func (q Query) stretch(from, top int64) (first, last int64) {
+	limit := int64(q.Limit)
+	if q.Forward {
+		first = max(q.After+1, from)
+		return first, max(first-1, min(top, first+limit-1))
+	}
+	last = top
+	if q.Before > 0 {
+		last = min(top, q.Before-1)
+	}
+	first = max(from, last-limit+1)
+	return first, max(first-1, last)
 }
 
 // newestFitting returns the newest of entries that together take at most half

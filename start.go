@@ -126,6 +126,9 @@ func (c *Conn) tellOffer() {
 func (c *Conn) openInbox() {
 	m := c.inbox
 	if !c.v1 {
+		// What is stored from now on comes live, whoever comes meanwhile. After an
+		// error what is being stored just now may not.
+		_ = m.topic.begin(c.ctx)
 		m.endReplay(m.startReplay(), nil, nil)
 		return
 	}
@@ -142,6 +145,9 @@ func (c *Conn) openInbox() {
 // error the connection still holds what comes live.
 func (c *Conn) readInbox(pos *position) error {
 	t := c.inbox.topic
+	if err := c.out.awaitRoom(c.ctx); err != nil { // what was missed of the broadcast may be long
+		return err
+	}
 	_, err := t.subscribe(c.ctx, &c.inbox.sub, pos, func(r replay) []*frame {
 		return []*frame{t.historyFrame(r)}
 	})

@@ -78,7 +78,7 @@ func (t *topic) enqueue(p *publication) (lead bool) {
 
 func (t *topic) await(ctx context.Context, p *publication, lead bool) (Result, error) {
 	if lead {
-		if !t.hub.fast && (p.store || t.hub.opts.Broker != nil) {
+		if !t.hub.fast {
 			t.start() // a Store or Broker may block for longer than ctx allows
 		} else {
 			t.step()

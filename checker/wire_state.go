@@ -37,6 +37,8 @@ func (c *wireClient) Rest() string {
 		return fmt.Sprintf("client %d has no connection", c.number)
 	case !c.conn.greeted:
 		return fmt.Sprintf("client %d was not greeted", c.number)
+	case !c.conn.bound:
+		return fmt.Sprintf("client %d does not know what was broadcast", c.number)
 	case c.user != "" && !c.conn.based:
 		return fmt.Sprintf("client %d has no inbox", c.number)
 	}

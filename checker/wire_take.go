@@ -81,13 +81,12 @@ func (c *wireClient) greeted(w *wireConn, m *wireMessage) error {
 		place := m.place()
 		c.all, w.bound = &place, true
 		c.recordTopic(w, Event{Kind: Base, Topic: topicAll, Place: place, Asked: true})
-	case m.Epoch == "" && c.env.keeps(topicAll):
-		// The Store could not be read. What was missed is not known, nor from where it goes on.
-		c.all, w.bound = nil, true
-		c.recordTopic(w, Event{Kind: Base, Topic: topicAll, Recovered: No, Code: "unavailable", Asked: true, Offered: w.offeredAll})
-	case m.Epoch == "":
+	case w.offeredAll == nil:
+		// Nothing is kept, or the Store could not be read: then the first broadcast tells where it stands.
+		w.bound = true
 		c.recordTopic(w, Event{Kind: Base, Topic: topicAll})
 	}
+	// Who offered a position gets a history, now or when the Store is well again (P5.4).
 	for _, r := range c.rooms {
 		c.step(r)
 	}
@@ -99,7 +98,7 @@ func (c *wireClient) greeted(w *wireConn, m *wireMessage) error {
 func (c *wireClient) unasked(w *wireConn, m *wireMessage) {
 	switch {
 	case m.code() == "bad_session":
-	case m.code() == "unavailable" && !w.based && c.user != "": // the inbox follows when it can be read
+	case m.code() == "unavailable" && (!w.bound || !w.based && c.user != ""): // it follows when it can be read
 	default:
 		c.record(w, Event{Kind: Fault, Code: "error of the server: " + m.code() + " " + string(m.Message)})
 	}
