@@ -20,7 +20,7 @@ bench:
 	$(GO) run ./bench
 
 js:
-	cd js && npm ci --no-audit --no-fund && npm test && npm run types && npm run size
+	cd js && npm ci --no-audit --no-fund && npm test && npm run size
 
 # A minute for each fuzz target; CI gives each a few seconds.
 FUZZTIME ?= 60s

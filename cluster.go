@@ -196,6 +196,10 @@ func (r *fanOutRun) add(p *publication) {
 		last = p.entry.Offset - 1
 	}
 	switch {
+	case p.entry.Offset <= last && !p.remote && !p.entry.Duplicate:
+		// Somebody who came while it was appended has read it already, and told begin; the others have not.
+		r.send(p)
+		return
 	case p.entry.Offset <= last && !mutant("redeliver"), epoch == "" && p.entry.Duplicate:
 		return
 	case p.entry.Duplicate:
@@ -256,7 +260,7 @@ func (r *fanOutRun) note() {
 		switch {
 		case f.resets != "":
 			t.epoch, t.last = f.resets, f.offset
-		case f.epoch != "":
+		case f.epoch != "" && (f.epoch != t.epoch || f.offset > t.last):
 			t.epoch, t.last = f.epoch, f.offset
 		}
 	}

@@ -30,6 +30,7 @@ const (
 	CloseNoHeartbeat  CloseCode = 4002
 	CloseExpired      CloseCode = 4003
 	CloseResync       CloseCode = 4004
+	CloseIncomplete   CloseCode = 4005
 	CloseRefused      CloseCode = 4100
 	CloseDisconnected CloseCode = 4101
 	CloseRateLimit    CloseCode = 4102
@@ -77,6 +78,7 @@ type Conn struct {
 	resumed    bool        // the client id is that of an earlier connection
 	confirmed  atomic.Bool // the client has received its session
 	offer      *offer      // of a v1 client; nil once it was greeted
+	kicked     bool        // by DisconnectUser; guarded by Hub.mu
 	foreign    bool        // it came by a session that another process gave out
 	old        *Conn       // whose client id it took over; nil once nothing runs for that any more, kept if c ended before
 
@@ -86,7 +88,7 @@ type Conn struct {
 
 	busy     atomic.Bool // application code runs in the reading goroutine
 	ended    atomic.Bool
-	code     atomic.Int32 // CloseCode, set once
+	code     atomic.Int32 // CloseCode, set once, before ended
 	lastSeen uint32       // outbox.writes at the last heartbeat; used by the heartbeat only
 	stuck    bool         // likewise: a write was under way at it
 	drain    uint32       // outbox.drains when Hub.relieve looked last; used by that only
@@ -209,10 +211,10 @@ func (c *Conn) end(code CloseCode, reason string) {
 // finish is end with a close frame, or without one if the peer has sent its
 // own, which the library echoes, or is gone.
 func (c *Conn) finish(code CloseCode, farewell *frame) bool {
-	if !c.ended.CompareAndSwap(false, true) {
+	if !c.code.CompareAndSwap(0, int32(code)) {
 		return false
 	}
-	c.code.Store(int32(code))
+	c.ended.Store(true)
 	slow := code == CloseSlow && farewell != nil
 	c.out.finish(farewell, slow)
 	timeout := c.hub.opts.CloseTimeout

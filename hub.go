@@ -150,7 +150,7 @@ func (h *Hub) identify(r *http.Request, a *arrival) (refused *refusal) {
 		return refused
 	}
 	most := h.opts.MaxPerUser
-	if t, ok := h.sessions.verify(a.offer.session, a.identity.ID); ok {
+	if t, ok := h.sessions.verify(a.offer.session, a.identity.ID); ok && a.offer.v1 {
 		a.ticket = &t
 		if most > 0 && h.replaces(t) {
 			most++
@@ -164,7 +164,7 @@ func (h *Hub) replaces(t ticket) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	old := h.conns[t.clientID]
-	return old != nil && old.turn().takes(t)
+	return old != nil && old.turn().takes(t) && !old.sessionOver()
 }
 
 // admit upgrades and registers a connection; nil if that failed, or the hub

@@ -55,6 +55,7 @@ func (h *Hub) DisconnectUser(userID, reason string) int {
 	}
 	for _, c := range h.conns { // those too that have not entered their topics yet
 		if c.userID == userID && !c.ended.Load() && !mutant("kick") {
+			c.kicked = true
 			conns = append(conns, c)
 		}
 	}

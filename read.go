@@ -113,7 +113,7 @@ func (c *Conn) readFailed(err error) (CloseCode, string) {
 		c.finish(code, nil)
 		return code, ""
 	case errors.Is(c.sock.err, os.ErrDeadlineExceeded):
-		return ClosePolicy, "message not complete in time"
+		return CloseIncomplete, "message not complete in time: reconnect and resume"
 	case c.sock.err != nil, isNetworkError(err):
 		// A close frame would have to have a code, and there is none for this.
 		c.finish(CloseAbnormal, nil)
@@ -128,7 +128,7 @@ func (c *Conn) readFailed(err error) (CloseCode, string) {
 // close timeout ends: closing a socket with unread input resets it, and
 // the peer would lose our close frame.
 func (c *Conn) linger(code CloseCode) {
-	if code == CloseProtocol || code == ClosePolicy {
+	if code == CloseProtocol || code == ClosePolicy || code == CloseIncomplete {
 		// The stream cannot be parsed any more, or is in the middle of a message.
 		_, _ = io.Copy(io.Discard, c.sock.Conn)
 		return

@@ -29,6 +29,7 @@ type offer struct {
 	inbox     *position
 	broadcast *position
 	malformed bool // an entry could not be read (P1.11)
+	v1        bool // it offers to speak this version, without which the rest counts for nothing
 }
 
 // readOffer collects the entries of a request.
@@ -36,6 +37,7 @@ func readOffer(r *http.Request) offer {
 	var o offer
 	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
 		for entry := range strings.SplitSeq(line, ",") {
+			o.v1 = o.v1 || strings.EqualFold(strings.TrimSpace(entry), subprotocolV1)
 			if !o.read(strings.TrimSpace(entry)) { // its strings are copies: the header may be large
 				o.malformed = true
 			}

@@ -150,9 +150,11 @@ func (h *Hub) claim(t ticket) (c claim, ok bool) {
 	return claim{t.generation + 1, true, nil}, !known || t.generation > spent
 }
 
-// sessionOver reports whether the connection ended in a way that ends its session, too.
+// sessionOver reports whether the connection ended, or is about to end, in a way
+// that ends its session, too. Hub.mu is held.
 func (c *Conn) sessionOver() bool {
-	return c.ended.Load() && !CloseCode(c.code.Load()).comesBack() && !mutant("undead")
+	over := c.kicked || c.ended.Load() && !CloseCode(c.code.Load()).comesBack()
+	return over && !mutant("undead")
 }
 
 // park remembers the session of a connection that is gone. Hub.mu is held.

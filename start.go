@@ -164,6 +164,7 @@ const (
 func (c *Conn) later(what string, read func() error) {
 	c.refuse("", NewError(CodeUnavailable, what+" cannot be read right now: it follows as soon as it can"))
 	go func() { // ends when it was read, or with the connection
+		defer c.recovered("reading " + what)
 		for wait := rereadMin; ; wait = min(2*wait, rereadMax) {
 			select {
 			case <-time.After(wait/2 + rand.N(wait/2)): // not everybody at once

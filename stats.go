@@ -20,7 +20,7 @@ type Stats struct {
 	ClosedSlow         uint64 // code 4001
 	ClosedOverBudget   uint64 // of these, because of Options.QueueBudget
 	ClosedNoHeartbeat  uint64 // code 4002
-	ClosedAbuse        uint64 // codes 1002, 1003, 1007, 1008, 1009 and 4102
+	ClosedAbuse        uint64 // codes 1002, 1003, 1007, 1008, 1009, 4005 and 4102
 	Resumed            uint64 // connections that kept the client id of an earlier one
 	Replaced           uint64 // of these, while the earlier one seemed to be open
 	SessionsRefused    uint64 // connections that offered a session and became new clients
@@ -97,7 +97,7 @@ func (s *counters) closed(code CloseCode) {
 		s.closedSlow.Add(1)
 	case CloseNoHeartbeat:
 		s.closedNoHeartbeat.Add(1)
-	case CloseProtocol, CloseBinary, CloseInvalidUTF8, ClosePolicy, CloseTooLarge, CloseRateLimit:
+	case CloseProtocol, CloseBinary, CloseInvalidUTF8, ClosePolicy, CloseTooLarge, CloseIncomplete, CloseRateLimit:
 		s.closedAbuse.Add(1)
 	}
 }

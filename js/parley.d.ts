@@ -8,46 +8,62 @@ export type Json = string | number | boolean | null | Json[] | { [key: string]: 
  * - `connected`: messages flow
  * - `waiting`: the connection is lost or could not be made; the next attempt comes by itself
  * - `closed`: the end, see `closeCode` and `closeReason`: `close()` was called, or the server said not to come back
- * - `unauthorized`: the end: the server refused (close code 4100), or `token()` failed with `.unauthorized`
+ * - `unauthorized`: the end: the application refused (close code 4100), or `token()` failed with `.unauthorized`
  *   or a `.status` of 401 or 403
  *
  * A client never leaves `closed` and `unauthorized`: connect a new one.
  */
 export type State = "connecting" | "connected" | "waiting" | "closed" | "unauthorized";
 
+/** One of the codes with which the server refuses (docs/protocol.md, section 6), of the client, or of the application. */
+export type ErrorCode =
+  | "bad_json" | "bad_request" | "unknown_type" | "unknown_method" | "invalid" | "not_member" | "not_found" | "forbidden"
+  | "too_large" | "rate_limited" | "limit" | "unavailable" | "closing" | "internal"
+  | "timeout" | "queue_full" | "disconnected" | "closed"
+  | (string & {});
+
 /**
  * What rejects the promises of this module. `code` is one of the protocol's error codes (section 6), one of the
  * application's own, or one of the client's:
  * - `timeout`: no answer within `Options.timeout`; the message may or may not have arrived
- * - `queue_full`: `Options.queue` requests wait already while there is no connection
- * - `disconnected`: the connection died after the request was sent, and repeating it could do it twice
+ * - `queue_full`: `Options.queue` requests wait already for a connection, or for a room to be joined
+ * - `disconnected`: the connection died after the request was sent, and repeating it could do it twice: calls and pages
+ *   of history always, sends if their room was left meanwhile, or if the server took the client for another user after
+ *   the reconnect (an anonymous user becomes another one when the server does not accept the session)
  * - `not_member`: the room was left, or joining it was refused
  * - `closed`: the client has ended
  * - `too_large`: over the server's size limit; it was not sent
  */
 export interface ParleyError extends Error {
-  code: string;
+  name: "ParleyError";
+  code: ErrorCode;
 }
 
 export interface Options {
   /**
    * The credentials, or a function that gets them, asked again before every attempt to connect. They travel as a
    * subprotocol entry, never in the URL. None are sent when it is empty: cookies work by themselves. A function that
-   * throws leads to another attempt later, unless the error has `.unauthorized` or a `.status` of 401 or 403.
+   * throws leads to another attempt later, unless the error has `.unauthorized` or a `.status` of 401 or 403. An attempt
+   * takes at most 20 s, token included: what a function gives after that is not used, and it is asked again.
    */
   token?: string | null | (() => string | null | undefined | Promise<string | null | undefined>);
   /** The WebSocket class. Default: the global one. Node 20 has none: pass that of the package `ws`. */
   WebSocket?: new (url: string, protocols: string[]) => any;
   /**
-   * Bounds in ms of the wait before another attempt: a random time up to `min * 2^n`, at most `max`. The n-th failure
-   * in a row counts; 30 s of connection start the count anew. Default 500 and 20000.
+   * Bounds in ms of the wait before another attempt: a random time up to `min * 2^n`, at most `max`, where n is how many
+   * failures came before; 30 s of connection, and the network's coming back, start the count anew. From the second
+   * failure on it is at least `min / 5`. A window that the server sets (`bye`) takes its place. Default 500 and 20000.
    */
   backoff?: { min?: number; max?: number };
-  /** How many requests may wait for a connection. Default 100. */
+  /**
+   * How many requests may wait for a connection, or for a room to be joined. Default 100. While there is a connection
+   * 50 are on their way at a time, and any number waits for those.
+   */
   queue?: number;
   /**
    * How long a request waits for its answer, over reconnects, in ms. Default 120000, which is also how long the server
-   * knows the ids of messages: with more, a message resent late can appear twice.
+   * knows the ids of messages: with more, a message resent late can appear twice. What was sent before the machine slept
+   * for longer is not sent again.
    */
   timeout?: number;
 }
@@ -56,6 +72,15 @@ export interface Options {
 export interface Position {
   epoch?: string;
   offset?: number;
+}
+
+/** Why what was missed can't be had: too old or too much, the server lost the topic, or it lost its newest messages. */
+export type GapCode = "gone" | "reset" | "ahead" | (string & {});
+
+/** Messages were missed that can't be had again. `epoch` and `offset`: the last one seen. */
+export interface Gap extends Position {
+  /** What the server says. Missing where only the client has noticed. */
+  code?: GapCode | undefined;
 }
 
 /** A message in a room. */
@@ -90,6 +115,8 @@ export interface Broadcast extends Position {
   type: "broadcast";
   /** The user who sent it; "" is the application itself. */
   senderId: string;
+  /** The connection that sent it, if the server keeps a history of broadcasts. */
+  clientId?: string;
   message: any;
 }
 
@@ -122,9 +149,13 @@ export interface History<T = any> extends Position {
 
 export interface ClientEvents {
   /** After every change of `client.state`. `retryIn`: ms until the next attempt, when waiting. */
-  state: { state: State; retryIn?: number };
-  /** After every connect, the first and the later ones. */
-  connected: { clientId: string; userId: string; username?: string };
+  state: { state: State; retryIn?: number | undefined };
+  /**
+   * After every connect, the first and the later ones. `resumed`: whether the server kept the client id; missing on the
+   * first. Rooms, sends and what was missed don't depend on it.
+   */
+  connected: { clientId: string; userId: string; username?: string | undefined; resumed?: boolean | undefined };
+  /** New ones, and after a reconnect those that were missed if the server keeps them. Not those of this client. */
   broadcast: Broadcast;
   /** New ones, and after a reconnect those that were missed. */
   private: Private;
@@ -134,21 +165,29 @@ export interface ClientEvents {
   signal: Signal;
   /**
    * What belongs to no promise: an error of the server without a request, a malformed message of the server
-   * (`bad_message`), a room that can no longer be joined (then with `room`), a failing `token()` (`token`).
+   * (`bad_message`), a room that can't be joined any more (then with `room`), a failing `token()` (`token`), a signal
+   * over the size limit (`too_large`). That a session was not accepted is none, see `connected`.
    */
-  error: { code: string; message: string; room?: string };
+  error: { code: ErrorCode | "bad_message" | "token"; message: string; room?: string | undefined };
   /** The server is about to close; coming back is up to the client, after a random time between the two, in ms. */
   bye: { code: number; reason: string; retryMin: number; retryMax: number };
+  /** After every change of `client.unread` and `client.notifications`. */
+  unread: { unread: number };
   /** The newest kept private messages and notifications, oldest first: on the first connect and after a `gap`. */
   inbox: Position & { messages: (Private | Notification)[] };
-  /** Messages were missed that can't be had again. `epoch` and `offset`: the last one seen. */
-  gap: Position & { topic: "inbox" | "broadcast" };
+  /**
+   * Private messages and notifications (`inbox` follows), or broadcasts (those that are still kept follow), were missed
+   * that can't be had again.
+   */
+  gap: Gap & { topic: "inbox" | "broadcast" };
+  /** After a reconnect: nothing of the topic is missing. The `missed` messages came just before, one by one. */
+  recovered: Position & { topic: "inbox" | "broadcast"; missed: number };
 }
 
 export interface RoomEvents<T = any> {
   /** New ones, and after a reconnect those that were missed; each once and in order. */
   message: Message<T>;
-  /** The newest messages, on joining and after a `gap`: replaces what is shown. */
+  /** The newest messages, on joining without `since` and after a `gap`: replaces what is shown. */
   history: History<T>;
   /** "kim joined", "kim left" */
   system: { type: "system"; room: string; content: string };
@@ -158,35 +197,54 @@ export interface RoomEvents<T = any> {
    */
   presence: { room: string; count: number; members?: Member[]; joined?: Member[]; left?: Member[] };
   signal: Signal;
-  /** Messages were missed that can't be had again; `history` follows. `epoch` and `offset`: the last one seen. */
-  gap: Position;
+  /** Messages were missed that can't be had again; `history` follows. */
+  gap: Gap;
   /** After a reconnect, or when a hole was filled: nothing is missing. The `missed` messages came as `message` just before. */
   recovered: Position & { missed: number };
+}
+
+export interface JoinOptions {
+  /** Counts only for anonymous users. The server's default is "guest-" and some characters. */
+  username?: string | undefined;
+  /**
+   * A position that the page has kept (`room.position`): what came after it is told by `message` and then `recovered`,
+   * or there is a `gap` and the newest `history`. Ignored if it is incomplete. Without it, the newest history comes.
+   */
+  since?: Position | null | undefined;
 }
 
 /** A room that was joined with `client.join`. It stays joined over reconnects until `leave`. */
 export interface Room<T = any> {
   readonly name: string;
   /**
-   * Resolves after the first `history`; rejects when the server refuses or when the room is left first. Need not be
+   * The last message passed on, or `since`; undefined while nothing is known and in rooms without history. A page that
+   * keeps it over a reload, together with what it shows, joins with it as `since`.
+   */
+  readonly position: Readonly<Required<Position>> | undefined;
+  /**
+   * Resolves when the room is joined, after the first `history` or `recovered`; rejects when the server refuses or when the room is left first. Need not be
    * handled.
    */
   readonly joined: Promise<Room<T>>;
-  /** By user id. The server names at most the first 100 and whoever joins later: `count` is always complete. */
+  /**
+   * By user id. The server names at most the first 100 and whoever joins later: `count` is always complete. A new Map
+   * after each change.
+   */
   readonly members: ReadonlyMap<string, Member>;
   /** How many users are in the room. */
   readonly count: number;
   /**
-   * Calls `fn` for every event of this name until the function that it returns is called.
+   * Calls `fn` for every event of this name until the function that it returns is called, or the room is left.
    * An error thrown by `fn` is reported as an uncaught one and disturbs nothing else.
    */
   on<K extends keyof RoomEvents<T>>(event: K, fn: (payload: RoomEvents<T>[K]) => void): () => void;
   /**
    * Sends to all members; the sender too gets a `message`. Waits for a connection and survives its loss; resolves when
-   * the server has stored the message. Rejects with a `ParleyError`.
+   * the server has stored the message. Rejects with a `ParleyError`. Messages arrive in the order of sending, except for
+   * those that the server refuses for a while (`unavailable`, `rate_limited`): they are sent again a little later.
    */
   send(content: T): Promise<Ack>;
-  /** Sends what may be lost to the other members; does nothing while there is no connection. */
+  /** Sends what may be lost to the other members; does nothing while the room is not joined. */
   signal(name: string, data?: unknown): void;
   /** A page of messages older than the offset `before` (0: the newest), oldest first. `more`: there are older ones. */
   history(page?: { before?: number; limit?: number }): Promise<History<T> & { more: boolean }>;
@@ -196,7 +254,7 @@ export interface Room<T = any> {
 
 export interface Client {
   readonly state: State;
-  /** The id of this connection; a new one after each reconnect. "" before the first. */
+  /** The id of this client. The same one after a reconnect, if the server accepts that (`connected`). "" before the first. */
   readonly clientId: string;
   /** The id of the user; that of the connection for anonymous ones. */
   readonly userId: string;
@@ -205,21 +263,21 @@ export interface Client {
   /** How the last connection ended, if one did (1006: without a word). */
   readonly closeCode: number | undefined;
   readonly closeReason: string;
-  /** The newest 100 notifications seen, oldest first. */
+  /** The newest 100 notifications seen, oldest first. A new array after each change. Empty again for another user. */
   readonly notifications: readonly Notification[];
   /** How many notifications came since `markRead`. Known to this page only. */
   readonly unread: number;
   markRead(): void;
   /**
-   * Calls `fn` for every event of this name until the function that it returns is called.
+   * Calls `fn` for every event of this name until the function that it returns is called, or the client ends.
    * An error thrown by `fn` is reported as an uncaught one and disturbs nothing else.
    */
   on<K extends keyof ClientEvents>(event: K, fn: (payload: ClientEvents[K]) => void): () => void;
   /**
    * Joins a room, at once or when connected. The same name gives the same Room until it is left.
-   * `username` counts only for anonymous users.
+   * The options count when it is joined.
    */
-  join<T = any>(room: string, options?: { username?: string }): Room<T>;
+  join<T = any>(room: string, options?: JoinOptions): Room<T>;
   /** Sends to a user id or a client id. Waits for a connection and survives its loss, as `room.send`. */
   private(targetId: string, message: unknown): Promise<Ack>;
   /** Sends to everybody else, if the server allows it. Waits for a connection and survives its loss, as `room.send`. */
@@ -233,7 +291,7 @@ export interface Client {
   signal(targetId: string, name: string, data?: unknown): void;
   /** The round trip in ms and the server's clock. */
   ping(): Promise<{ rtt: number; timestamp: number }>;
-  /** Ends everything: waiting promises reject with `closed`, no timer and no listener stays. */
+  /** Ends everything: waiting promises reject with `closed`, no timer and no listener stays, rooms are left at once. */
   close(): void;
 }
 

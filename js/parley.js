@@ -26,15 +26,15 @@ const APART_MS = 1000; // between two attempts, however often the page wakes up
 const WINDOW = 50; // requests on the way: who sends at once all that waited gets above the rate limit, and is ended (P2.7)
 const KEPT = 100; // notifications
 
-/** Close codes below 4000 after which nobody comes back by himself (section 7). */
-const FINAL = [1000, 1002, 1003, 1007, 1008, 1009];
+/** Close codes after which nobody comes back by himself (section 7). */
+const FINAL = /^(100[023789]|41..)$/;
 /** Refusals that pass. */
 const PASSING = ["unavailable", "rate_limited", "closing"];
 /** What a request without an answer is rejected with. */
 const LATE = ["timeout", "no answer in time"];
 const TOO_LARGE = ["too_large", "over the size limit"];
-/** Events of the page that are a reason not to wait. */
-const WAKE = ["online", "pageshow", "visibilitychange"];
+/** Events of the page after which a connection may be worth less, or a new one more. */
+const WAKE = ["online", "pageshow", "pagehide", "visibilitychange"];
 
 const isString = (v) => typeof v === "string";
 const isCount = (v) => Number.isSafeInteger(v) && v >= 0;
@@ -94,8 +94,7 @@ function emitter() {
  * What belongs to one client is in this closure, so that nothing but the client and its rooms can reach it.
  */
 export function connect(url, options = {}) {
-  const { token, WebSocket = globalThis.WebSocket, backoff, queue = 100, timeout = 120000 } = options;
-  const { min = 500, max = 20000 } = backoff ?? {};
+  const { token, WebSocket = globalThis.WebSocket, backoff: { min = 500, max = 20000 } = {}, queue = 100, timeout = 120000 } = options;
   const { on, emit, mute } = emitter();
   const prefix = base64url(crypto.getRandomValues(new Uint8Array(12)));
   const timers = new Set(); // those of the connection or of the wait for it
@@ -111,8 +110,10 @@ export function connect(url, options = {}) {
   let since = Infinity; // when it was connected
   let due = 0; // when to come back, if a "bye" has set a window
   let bye;
+  let woken = -Infinity; // when somebody looked: a connection that soon turns out to be dead is replaced at once
   let session; // to be offered to keep the client id; in memory only, because two tabs must not share it
   let received = 0;
+  let probing; // the id of a ping without an answer
   let maxSize = Infinity;
   let onTheWay = 0; // requests that were sent on ws
   let ids = 0;
@@ -170,8 +171,8 @@ export function connect(url, options = {}) {
     timers.clear();
   }
 
-  /** Forgets the connection and all that belongs to it. */
-  function reset(code) {
+  /** Forgets the connection and all that belongs to it. Without a code that means "back soon" its session would end. */
+  function reset(code = 4000) {
     const old = ws;
     stopTimers();
     leaving.clear();
@@ -227,16 +228,17 @@ export function connect(url, options = {}) {
 
   /** The connection is gone: come back, unless the code says not to. */
   function lost(code, reason) {
-    if (FINAL.includes(code) || (code >= 4100 && code < 4200)) return end(code === 4100 ? "unauthorized" : "closed", code, reason);
+    if (FINAL.test(code)) return end(code === 4100 ? "unauthorized" : "closed", code, reason);
     const mine = reset();
     client.closeCode = code;
     client.closeReason = reason;
     if (now() - since >= STABLE_MS) tries = 0;
     since = Infinity;
     disown((p) => p.answer !== "ack" || p.topic.gone);
-    const delay = bye ? random(bye.retryMin, bye.retryMax) : jitter(tries++);
+    const delay = bye ? random(bye.retryMin, bye.retryMax) : now() - woken < 3 * PROBE_MS ? 0 : jitter(tries++);
     due = bye ? now() + delay : 0;
     bye = undefined;
+    woken = -Infinity;
     setState("waiting", delay);
     if (mine === attempt) later(delay, open);
   }
@@ -270,11 +272,15 @@ export function connect(url, options = {}) {
   /** The network is back, or somebody looks at the page again: don't wait, and don't trust a silent connection. */
   function wake({ type, persisted }) {
     const online = type === "online";
-    if (persisted === false || (!online && globalThis.document?.visibilityState === "hidden")) return;
+    if (persisted === false) return; // a page that begins or ends
+    // In the back-forward cache nobody reads from a connection, and the user seems to be there who is not.
+    if (type === "pagehide") return void (ws && lost(1006, "page left"));
+    if (!online && globalThis.document?.visibilityState === "hidden") return;
     if (online) tries = 0;
     if (up) {
+      woken = now();
       if (ws.readyState === 1) return probe();
-      lost(1006, "closed while away"); // and the event may come late or never
+      lost(1006, "page left"); // and the event may come late or never
     }
     const age = now() - opened;
     if (client.state === "waiting") now() >= due && later(APART_MS - age, open);
@@ -282,14 +288,16 @@ export function connect(url, options = {}) {
     else if (client.state === "connecting" && age >= PROBE_MS && type !== "visibilitychange") open();
   }
 
+  /** Asks whether the connection lives: the answer counts. What else comes may have been on its way for long. */
   function probe(again) {
     const before = received;
     const start = now();
-    fire({ type: "ping", id: newId() });
+    fire({ type: "ping", id: (probing = newId()) });
     later(PROBE_MS, () => {
-      if (before !== received) return;
+      if (!probing) return;
       // A timer that is late ran on a machine that slept: what came meanwhile has not been read yet.
-      if (!again && now() - start > 2 * PROBE_MS) probe(true);
+      const late = !again && now() - start > 2 * PROBE_MS;
+      if (late || before !== received) probe(late);
       else lost(1006, "no sign of life");
     });
   }
@@ -652,6 +660,7 @@ export function connect(url, options = {}) {
     const m = parse(raw);
     if (m === undefined) malformed(); // and of unknown types nothing is told (P1.6)
     if (!m) return;
+    if (m.id === probing) probing = undefined;
     const topic = leaving.has(m.room) ? undefined : rooms.get(m.room);
     if (topic || m.room === undefined || m.id !== undefined) types.get(m.type)[0](m, topic);
   }

@@ -1,8 +1,8 @@
-// The life of a connection: tokens, close codes, backoff, the end.
+// The life of a connection: tokens, close codes, the end.
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, mock, test } from "node:test";
+import { afterEach, beforeEach, describe, test } from "node:test";
 import { connect } from "../parley.js";
-import { FakeSocket, clock, fakeTime, online, reconnect, settled, start, tick } from "./harness.js";
+import { FakeSocket, fakeTime, online, reconnect, settled, start, tick } from "./harness.js";
 
 fakeTime({ beforeEach, afterEach });
 
@@ -232,110 +232,6 @@ describe("close codes (section 7)", () => {
   });
 });
 
-describe("backoff", () => {
-  const delays = (t) => t.events.filter(([e, p]) => e === "state" && p.state === "waiting").map(([, p]) => p.retryIn);
-
-  test("is full jitter: spread evenly up to min*2^n, at most max", async () => {
-    const byTry = Array.from({ length: 8 }, () => []);
-    for (let i = 0; i < 400; i++) {
-      const t = await start();
-      for (let n = 0; n < byTry.length; n++) {
-        t.socket().drop();
-        await tick(20_000);
-      }
-      delays(t).forEach((d, n) => byTry[n].push(d));
-      t.client.close();
-    }
-    byTry.forEach((all, n) => {
-      const low = n ? 100 : 0;
-      const high = Math.min(20_000, 500 * 2 ** n);
-      const quarters = [0, 0, 0, 0];
-      for (const d of all) {
-        assert.ok(d >= low && d <= high, `try ${n}: ${d}`);
-        quarters[Math.min(3, Math.floor((4 * (d - low)) / (high - low)))]++;
-      }
-      // 400 draws, 100 expected in each quarter; less than 50 happens once in 10^8 runs.
-      for (const q of quarters) assert.ok(q > 50, `try ${n}: ${quarters}`);
-    });
-  });
-
-  test("waits as long as it says", async () => {
-    const t = await online();
-    t.socket().drop();
-    const [delay] = delays(t);
-    await tick(Math.floor(delay) - 1);
-    assert.equal(t.sockets.length, 1);
-    await tick(2);
-    assert.equal(t.sockets.length, 2);
-    t.client.close();
-  });
-
-  test("can be set, and no setting makes it spin", async () => {
-    const t = await start({ backoff: { min: 1000, max: 1500 } });
-    for (let i = 0; i < 20; i++) {
-      t.socket().drop();
-      await tick(1500);
-    }
-    assert.equal(t.sockets.length, 21);
-    for (const d of delays(t).slice(1)) assert.ok(d >= 200 && d <= 1500);
-    t.client.close();
-    const half = await start({ backoff: { max: 100 } });
-    half.socket().drop();
-    half.socket().drop();
-    assert.ok(delays(half).every((d) => d >= 0 && d <= 100));
-    half.client.close();
-  });
-
-  test("starts anew after 30 s of connection, not before", async () => {
-    mock.method(Math, "random", () => 0.999999);
-    try {
-      for (const [uptime, expected] of [[29_999, 2000], [30_000, 500]]) {
-        const t = await start();
-        t.socket().drop();
-        await tick(500);
-        t.socket().drop();
-        await tick(1000);
-        t.socket().accept();
-        await tick(uptime);
-        t.socket().drop();
-        assert.ok(Math.abs(delays(t).at(-1) - expected) < 1, `${uptime}: ${delays(t).at(-1)}`);
-        await tick(expected);
-        t.socket().drop();
-        assert.ok(Math.abs(delays(t).at(-1) - 2 * expected) < 1, "and then it grows again");
-        t.client.close();
-      }
-    } finally {
-      Math.random.mock.restore();
-    }
-  });
-
-  test("the window of a bye is kept, once", async () => {
-    const seen = [];
-    for (let i = 0; i < 200; i++) {
-      const t = await online();
-      t.socket().say({ type: "bye", code: 4000, reason: "deploy", retryMin: 3000, retryMax: 7000 });
-      t.socket().drop(4000, "deploy");
-      assert.equal(t.events.find(([e]) => e === "bye")[1].reason, "deploy");
-      seen.push(delays(t)[0]);
-      await tick(7000);
-      t.socket().drop();
-      assert.ok(delays(t)[1] <= 500);
-      t.client.close();
-    }
-    assert.ok(Math.min(...seen) >= 3000 && Math.max(...seen) <= 7000);
-    assert.ok(Math.min(...seen) < 3500 && Math.max(...seen) > 6500, "not spread");
-  });
-
-  test("a window too long for a timer does not become none", async () => {
-    const t = await online();
-    t.socket().say({ type: "bye", code: 4000, reason: "", retryMin: 2 ** 52, retryMax: 2 ** 53 - 1 });
-    t.socket().drop(4000);
-    await tick(60_000);
-    assert.equal(t.sockets.length, 1);
-    t.client.close();
-  });
-});
-
 describe("close()", () => {
   test("ends everything, once, from any state", async () => {
     const inState = {
@@ -428,49 +324,5 @@ describe("close()", () => {
     await tick(100_000);
     assert.equal(u.client.state, "closed");
     assert.equal(u.sockets.length, 1);
-  });
-});
-
-describe("listeners", () => {
-  test("are called until they unsubscribe, also while an event is told", async () => {
-    const t = await online();
-    const calls = [];
-    const stopA = t.client.on("notification", () => {
-      calls.push("a");
-      stopB();
-      t.client.on("notification", () => calls.push("late"));
-    });
-    const stopB = t.client.on("notification", () => calls.push("b"));
-    t.socket().say({ type: "notification", data: 1 });
-    assert.deepEqual(calls, ["a"]);
-    stopA();
-    stopA();
-    t.socket().say({ type: "notification", data: 2 });
-    assert.deepEqual(calls, ["a", "late"]);
-    t.client.close();
-  });
-
-  test("that throw are reported as uncaught and disturb nobody", async () => {
-    const t = await online();
-    const thrown = [];
-    const others = process.rawListeners("uncaughtException");
-    process.removeAllListeners("uncaughtException");
-    process.on("uncaughtException", (e) => thrown.push(e.message));
-    try {
-      const calls = [];
-      t.client.on("notification", () => {
-        throw new Error("mine");
-      });
-      t.client.on("notification", ({ data }) => calls.push(data));
-      t.socket().say({ type: "notification", data: 1 }, { type: "notification", data: 2 });
-      await settled();
-      assert.deepEqual(calls, [1, 2]);
-      assert.deepEqual(thrown, ["mine", "mine"]);
-      assert.equal(t.client.unread, 2);
-    } finally {
-      process.removeAllListeners("uncaughtException");
-      for (const fn of others) process.on("uncaughtException", fn);
-    }
-    t.client.close();
   });
 });

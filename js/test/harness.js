@@ -98,7 +98,7 @@ export async function inRoom(top = 0, options, connected) {
   const t = await online(options, connected);
   const room = t.client.join("r", { username: "me" });
   const roomEvents = record(room, ROOM_EVENTS);
-  t.socket().say(history(range(1, top)));
+  t.socket().say(history(range(1, top)), { type: "ack", id: t.socket().last("join").id });
   await room.joined;
   return { ...t, room, roomEvents };
 }
@@ -106,12 +106,15 @@ export async function inRoom(top = 0, options, connected) {
 export const offsets = (events) => events.filter(([e]) => e === "message").map(([, m]) => m.offset);
 export const names = (events) => events.map(([e]) => e);
 
-/** Waits for the delay after a lost connection, and accepts the next one. */
-export async function reconnect(t, connected) {
+/** Waits for the delay after a lost connection. */
+export async function nextAttempt(t) {
   const before = t.sockets.length;
   for (let i = 0; i < 100 && t.sockets.length === before; i++) await tick(500);
-  return t.socket().accept(connected);
+  return t.socket();
 }
+
+/** Waits for the delay after a lost connection, and accepts the next one. */
+export const reconnect = async (t, connected) => (await nextAttempt(t)).accept(connected);
 
 export const message = (offset, more = {}) => ({
   type: "message", room: "r", userId: "u2", username: "kim", content: `m${offset}`, timestamp: 1, epoch: "e", offset, ...more,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import fc from "fast-check";
-import { ROOM_EVENTS, fakeTime, history, message, online, record, settled } from "./harness.js";
+import { ROOM_EVENTS, fakeTime, history, message, online, record, settled, tick } from "./harness.js";
 
 fakeTime({ beforeEach, afterEach });
 
@@ -13,7 +13,7 @@ const TYPES = [
 const FIELDS = [
   "id", "room", "userId", "clientId", "username", "senderId", "content", "message", "messages", "data", "timestamp",
   "epoch", "offset", "recovered", "more", "duplicate", "members", "joined", "left", "count", "name", "code", "reason",
-  "retryMin", "retryMax", "maxMessageSize", "pingInterval", "__proto__", "constructor", "prototype",
+  "retryMin", "retryMax", "maxMessageSize", "pingInterval", "session", "resumed", "__proto__", "constructor", "prototype",
 ];
 const NAMES = ["r", "__proto__", "constructor", "prototype", "toString", "hasOwnProperty", ""];
 
@@ -57,7 +57,7 @@ function checkPayload(event, p) {
   }
   assert.equal(Object.getPrototypeOf(p), Object.prototype);
   for (const m of p.messages ?? []) {
-    assert.ok(["message", "private", "notification"].includes(m.type));
+    assert.ok(["message", "private", "notification", "broadcast"].includes(m.type));
     checkPayload(m.type, m);
   }
   for (const m of [...(p.members ?? []), ...(p.joined ?? []), ...(p.left ?? [])]) {
@@ -92,6 +92,10 @@ describe("hostile messages", () => {
         const n = t.events.length;
         t.socket().say({ type: "notification", data: "still there" });
         if (t.client.state === "connected") assert.equal(t.events[n]?.[1].data, "still there");
+        // And it comes back: what was taken from the server fits into a handshake.
+        t.socket().drop();
+        await tick(20_000);
+        if (t.client.state !== "closed") for (const p of t.socket().protocols) assert.match(p, /^[\w.-]+$/);
         t.client.close();
       }),
       { numRuns: 400 },

@@ -1,55 +1,127 @@
-// What is published: types that hold, an API that is the one of the types, a size that stays small.
+// What is published: these files and no others, types that hold, an API that is the one of the types, a size that stays
+// small. That the hub serves the same file is checked by TestClientJSIsThePublishedFile (clientjs_test.go).
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { test } from "node:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { connect } from "../parley.js";
-import * as all from "../parley.js";
+import * as core from "@parley-go/client";
+import * as react from "@parley-go/client/react";
 import { FakeSocket } from "./harness.js";
-import { BUDGET, sizes } from "./size.js";
+import { BUDGETS, sizes } from "./size.js";
 
 const path = (name) => fileURLToPath(new URL(`../${name}`, import.meta.url));
 const read = (name) => readFileSync(path(name), "utf8");
+const pkg = JSON.parse(read("package.json"));
 
-test("a page compiles against parley.d.ts", () => {
+/** Runs a command of a development dependency, or of npm; what it prints is the message of the failure. */
+function run(command, ...args) {
+  const bin = command === "npm" ? command : path(`node_modules/.bin/${command}`);
   try {
-    execFileSync(process.execPath, [path("node_modules/typescript/bin/tsc"), "-p", path("test/types")], { encoding: "utf8" });
+    return execFileSync(bin, args, { encoding: "utf8", cwd: path("."), stdio: ["ignore", "pipe", "pipe"] });
   } catch (e) {
-    assert.fail(e.stdout || e.message);
+    assert.fail(`${command}: ${e.stdout}${e.stderr || e.message}`);
+  }
+}
+
+const FILES = ["LICENSE", "README.md", "package.json", "parley.d.ts", "parley.js", "react.d.ts", "react.js"];
+
+describe("the package", () => {
+  test("holds these files, as they are here", () => {
+    const folder = mkdtempSync(join(tmpdir(), "parley-pack-"));
+    try {
+      const [{ filename, files, name, version }] = JSON.parse(run("npm", "pack", "--json", "--pack-destination", folder));
+      assert.deepEqual(files.map((f) => f.path).sort(), FILES);
+      assert.deepEqual([name, version], [pkg.name, pkg.version]);
+      execFileSync("tar", ["-xzf", join(folder, filename), "-C", folder]);
+      for (const file of FILES) {
+        assert.equal(readFileSync(join(folder, "package", file), "utf8"), read(file), file);
+      }
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test("says what is in it: entry points with their types first, no dependency, nothing to run at installation", () => {
+    for (const [entry, target] of Object.entries(pkg.exports)) {
+      if (entry === "./package.json") continue;
+      assert.deepEqual(Object.keys(target), ["types", "default"], entry);
+      for (const file of Object.values(target)) assert.ok(FILES.includes(file.slice(2)), file);
+    }
+    assert.equal(pkg.type, "module");
+    assert.equal(pkg.sideEffects, false);
+    assert.equal(pkg.dependencies, undefined);
+    assert.deepEqual(Object.keys(pkg.peerDependencies), Object.keys(pkg.peerDependenciesMeta));
+    assert.ok(Object.values(pkg.peerDependenciesMeta).every((p) => p.optional));
+    assert.deepEqual(pkg.publishConfig, { access: "public", provenance: true });
+    for (const hook of ["preinstall", "install", "postinstall", "prepare", "prepack"]) assert.equal(pkg.scripts[hook], undefined);
+    for (const [name, version] of Object.entries(pkg.devDependencies)) assert.match(version, /^\d+\.\d+\.\d+$/, name);
+    assert.equal(read("LICENSE"), readFileSync(path("../LICENSE"), "utf8"));
+  });
+
+  test("the lock names no registry", () => {
+    const lock = JSON.parse(read("package-lock.json"));
+    for (const [name, p] of Object.entries(lock.packages)) assert.equal(p.resolved, undefined, name);
+  });
+
+  test("passes the checks of those who look at packages", () => {
+    run("publint", "--strict");
+    run("attw", "--pack", ".", "--profile", "esm-only");
+  });
+});
+
+describe("the modules", () => {
+  test("need nothing but what they say, and hide nothing", () => {
+    for (const [file, imports] of [["parley.js", []], ["react.js", ["react"]]]) {
+      const code = read(file);
+      assert.deepEqual([...code.matchAll(/^import .* from "([^"]+)"/gm)].map((m) => m[1]), imports);
+      assert.doesNotMatch(code, /\bimport\(|\brequire\(|\beval\b|new Function|innerHTML|document\.write/);
+    }
+  });
+
+  for (const [name, budget] of Object.entries(BUDGETS)) {
+    test(`${name}: at most ${budget} bytes, minified and gzipped`, () => {
+      const all = sizes(name);
+      assert.ok(all["minified, gzip"] <= budget, JSON.stringify(all));
+    });
   }
 });
 
-test("the types name what there is", () => {
-  assert.deepEqual(Object.keys(all), ["connect"]);
-  const types = read("parley.d.ts");
-  const client = connect("ws://a.test", { WebSocket: FakeSocket });
-  const room = client.join("r");
-  for (const [name, object] of [["Client", client], ["Room", room]]) {
-    const body = types.match(new RegExp(`export interface ${name}\\b[^{]*\\{([\\s\\S]*?)\\n\\}`))[1];
-    const declared = [...body.matchAll(/^ {2}(?:readonly )?(\w+)[(:<]/gm)].map((m) => m[1]).sort();
-    const optional = name === "Client" ? ["closeCode", "username"] : []; // not there yet
-    const there = [...Object.getOwnPropertyNames(object), ...optional];
-    assert.deepEqual(declared, there.sort(), name);
-  }
-  client.close();
-});
+describe("the types", () => {
+  test("let a page be compiled, by each way of finding modules", () => {
+    run("tsc", "-p", "test/types");
+    run("tsc", "-p", "test/types/tsconfig.bundler.json");
+  });
 
-test("the module needs nothing and hides nothing", () => {
-  const code = read("parley.js");
-  assert.doesNotMatch(code, /^import\b|\bimport\(|\brequire\(|\beval\b|new Function|innerHTML|document\.write/m);
-  const pkg = JSON.parse(read("package.json"));
-  assert.equal(pkg.dependencies, undefined);
-  for (const [name, version] of Object.entries(pkg.devDependencies)) assert.match(version, /^\d+\.\d+\.\d+$/, name);
-  for (const file of [...pkg.files, pkg.exports["."].types, pkg.exports["."].default]) read(file);
-});
+  test("name what there is", () => {
+    assert.deepEqual(Object.keys(core), ["connect"]);
+    const exported = [...read("react.d.ts").matchAll(/^export function (\w+)/gm)].map((m) => m[1]);
+    assert.deepEqual(Object.keys(react).sort(), [...new Set(exported)].sort());
+    const types = read("parley.d.ts");
+    const client = core.connect("ws://a.test", { WebSocket: FakeSocket });
+    const room = client.join("r");
+    client.close();
+    const later = { Client: ["closeCode", "username"], Room: [] }; // they are set when they are known
+    for (const [name, object] of [["Client", client], ["Room", room]]) {
+      const body = types.match(new RegExp(`export interface ${name}\\b[^{]*\\{([\\s\\S]*?)\\n\\}`))[1];
+      const declared = [...body.matchAll(/^ {2}(?:readonly )?(\w+)[(:<]/gm)].map((m) => m[1]);
+      assert.deepEqual(declared.sort(), [...new Set([...Object.getOwnPropertyNames(object), ...later[name]])].sort(), name);
+    }
+  });
 
-test("the lock names no registry", () => {
-  const lock = JSON.parse(read("package-lock.json"));
-  for (const [name, p] of Object.entries(lock.packages)) assert.equal(p.resolved, undefined, name);
-});
-
-test(`at most ${BUDGET} bytes, minified and gzipped`, () => {
-  const all = sizes();
-  assert.ok(all["minified, gzip"] <= BUDGET, JSON.stringify(all));
+  test("name every event that is told", () => {
+    const code = read("parley.js");
+    const table = code.slice(code.indexOf("const types = new Map("), code.indexOf("/** The known and well-typed"));
+    const told = new Set([...code.matchAll(/\bemit\("(\w+)"/g)].map((m) => m[1]));
+    for (const [, type] of table.matchAll(/^ {6}(\w+): \[(?:live|personal|passOn|broadcast),/gm)) told.add(type);
+    for (const [, list] of code.matchAll(/\blist: "(\w+)"/g)) told.add(list);
+    const types = read("parley.d.ts");
+    const declared = ["ClientEvents", "RoomEvents"].flatMap((name) => {
+      const body = types.match(new RegExp(`export interface ${name}\\b[^{]*\\{([\\s\\S]*?)\\n\\}`))[1];
+      return [...body.matchAll(/^ {2}(\w+):/gm)].map((m) => m[1]);
+    });
+    assert.deepEqual([...new Set(declared)].sort(), [...told].sort());
+  });
 });

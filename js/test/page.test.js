@@ -1,7 +1,7 @@
 // What a page learns of its connection only by looking: the network, sleep, a restored page, silence (F40, F41).
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, mock, test } from "node:test";
-import { clock, fakeTime, online, reconnect, settled, start, tick } from "./harness.js";
+import { clock, fakeTime, online, start, tick } from "./harness.js";
 
 fakeTime({ beforeEach, afterEach });
 
@@ -47,22 +47,39 @@ describe("page events", () => {
       await tick(4998);
       assert.equal(t.client.state, "connected");
       await tick(1);
-      assert.equal(t.client.state, "waiting");
+      assert.deepEqual(t.states().slice(1), ["waiting", "connecting"]);
       assert.notEqual(t.sockets[0].readyState, 1);
-      await reconnect(t);
+      t.socket().accept();
       assert.equal(t.client.state, "connected");
       t.client.close();
     });
   }
 
-  test("any message is a sign of life", async () => {
+  test("what else comes is no answer: it may have been on its way since before the connection died (F2)", async () => {
     const t = await online();
-    await fire("visibilitychange");
+    await fire("online");
     t.socket().say({ type: "something-new" });
-    await tick(10_000);
+    await tick(6000);
+    t.socket().say({ type: "something-new" });
+    assert.equal(t.client.state, "connected", "but it is no silence either: a slow line has a lot to bring");
+    assert.equal(t.socket().of("ping").length, 2);
+    await tick(8998);
     assert.equal(t.client.state, "connected");
-    assert.equal(t.sockets.length, 1);
+    await tick(2);
+    assert.equal(t.states()[1], "waiting");
     t.client.close();
+  });
+
+  test("an answer ends the asking, and so does a refusal", async () => {
+    for (const answer of [{ type: "pong", timestamp: 1 }, { type: "error", code: "rate_limited", message: "slow down" }]) {
+      const t = await online();
+      await fire("online");
+      t.socket().say({ ...answer, id: t.socket().last("ping").id });
+      await tick(60_000);
+      assert.equal(t.client.state, "connected");
+      assert.equal(t.socket().of("ping").length, 1);
+      t.client.close();
+    }
   });
 
   test("nothing is done when the page becomes hidden", async () => {
@@ -81,6 +98,7 @@ describe("page events", () => {
     await fire("online");
     assert.equal(t.sockets.length, 1);
     clock.now += 2000; // and no timer runs
+    clock.timers.clear();
     await fire("visibilitychange");
     assert.equal(t.sockets.length, 2);
     t.client.close();
@@ -124,8 +142,8 @@ describe("page events", () => {
       for (const name of ["online", "pageshow", "visibilitychange"]) await fire(name);
       await tick(47);
     }
-    // 10 s: one attempt a second, and those of the backoff, which "online" starts anew each time.
-    assert.ok(t.sockets.length <= 45, `${t.sockets.length} connections in 10 s`);
+    // 10 s: one attempt a second, and those of the backoff, which "online" starts anew each time: one in 250 ms.
+    assert.ok(t.sockets.length <= 80, `${t.sockets.length} connections in 10 s`);
     t.client.close();
   });
 
@@ -157,6 +175,67 @@ describe("page events", () => {
     t.sockets[0].drop(1000); // it comes in the end, and is nobody's
     t.sockets[1].accept();
     assert.equal(t.client.state, "connected");
+    t.client.close();
+  });
+
+  test("a page that is put into the back-forward cache keeps no connection, and has one when it is back", async () => {
+    const t = await online({}, { session: "s" });
+    await tick(60_000);
+    await fire("pagehide", { persisted: true });
+    assert.equal(t.sockets[0].readyState, 3);
+    assert.equal(t.sockets[0].closedWith, 4000, "it comes back");
+    assert.equal(t.client.state, "waiting");
+    clock.now += 3_600_000; // no timer runs in the cache
+    await fire("pageshow", { persisted: true });
+    assert.equal(t.sockets.length, 2);
+    assert.equal(t.socket().protocols.at(-1), "parley.session.s");
+    t.client.close();
+  });
+
+  test("pagehide: one that still connects is given up as well, one that waits goes on waiting", async () => {
+    const t = await start();
+    await fire("pagehide", { persisted: true });
+    assert.deepEqual([t.client.state, t.sockets[0].readyState], ["waiting", 3]);
+    t.client.close();
+
+    const u = await online();
+    u.socket().drop(4001);
+    const timers = [...clock.timers.keys()];
+    await fire("pagehide", { persisted: true });
+    assert.equal(u.client.closeCode, 4001);
+    assert.deepEqual([...clock.timers.keys()], timers);
+    u.client.close();
+  });
+
+  test("a page that ends closes nothing: browsers do that", async () => {
+    const t = await online();
+    await fire("pagehide", { persisted: false });
+    assert.equal(t.client.state, "connected");
+    t.client.close();
+  });
+
+  test("a close that is read only after the page woke up is followed at once, like one before", async () => {
+    for (const backoff of [{}, { min: 1e9, max: 1e9 }]) {
+      const t = await online({ backoff });
+      await fire("visibilitychange");
+      t.socket().drop(4000); // it lay there
+      assert.equal(t.events.at(-1)[1].retryIn, 0);
+      await tick(1);
+      assert.equal(t.sockets.length, 2);
+      t.socket().accept().drop();
+      assert.notEqual(t.events.at(-1)[1].retryIn, 0, "once");
+      t.client.close();
+    }
+    const t = await online({ backoff: { min: 1e9, max: 1e9 } });
+    await fire("online");
+    await tick(5001);
+    assert.equal(t.sockets.length, 2, "and so is silence");
+    t.socket().accept();
+    await fire("online");
+    t.socket().say({ type: "pong", timestamp: 1 });
+    await tick(10_000);
+    t.socket().drop();
+    assert.notEqual(t.events.at(-1)[1].retryIn, 0, "a connection that lived was no dead one");
     t.client.close();
   });
 
@@ -208,7 +287,7 @@ describe("page events", () => {
     const removed = mock.method(globalThis, "removeEventListener");
     const t = await online();
     t.client.close();
-    assert.deepEqual(removed.mock.calls.map((c) => c.arguments[0]).sort(), ["online", "pageshow", "visibilitychange"]);
+    assert.deepEqual(removed.mock.calls.map((c) => c.arguments[0]).sort(), ["online", "pagehide", "pageshow", "visibilitychange"]);
     await fire("online");
     assert.equal(t.socket().sent.length, 0);
     assert.equal(t.sockets.length, 1);

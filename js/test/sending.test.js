@@ -1,7 +1,7 @@
 // Requests: sent once, answered once, and what happens when the connection dies between the two.
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, test } from "node:test";
-import { fakeTime, history, inRoom, message, names, online, range, reconnect, settled, start, tick } from "./harness.js";
+import { afterEach, beforeEach, describe, mock, test } from "node:test";
+import { clock, fakeTime, history, inRoom, message, names, online, range, reconnect, settled, start, tick } from "./harness.js";
 
 fakeTime({ beforeEach, afterEach });
 
@@ -30,8 +30,8 @@ describe("sending", () => {
   test("an error rejects with its code", async () => {
     const t = await inRoom(0);
     const sent = t.room.send("x");
-    t.socket().say({ type: "error", id: t.socket().last("message").id, code: "rate_limited", message: "slow down" });
-    await assert.rejects(sent, { code: "rate_limited", message: "slow down", name: "ParleyError" });
+    t.socket().say({ type: "error", id: t.socket().last("message").id, code: "forbidden", message: "read only" });
+    await assert.rejects(sent, { code: "forbidden", message: "read only", name: "ParleyError" });
     assert.equal(t.events.filter(([e]) => e === "error").length, 0);
     t.client.close();
   });
@@ -102,6 +102,9 @@ describe("sending", () => {
     assert.deepEqual(s.of("broadcast").map((m) => m.message), [1, 2, 3]);
     const more = range(6, 20).map((i) => t.client.broadcast(i));
     assert.equal(s.of("broadcast").length, 18);
+    t.client.join("r"); // joins take no place in the queue, and neither does what is on its way
+    const full = range(1, 3).map((i) => t.client.join("other").send(i));
+    for (const p of full) await assert.rejects(p, { code: "queue_full" });
     s.say(...s.of("broadcast").map((m) => ({ type: "ack", id: m.id })));
     await Promise.all([...all.slice(0, 3), ...more]);
     t.client.close();
@@ -165,18 +168,156 @@ describe("sending", () => {
     t.client.close();
   });
 
-  test("unavailable: tried again with the same id", async () => {
+  for (const code of ["unavailable", "rate_limited"]) {
+    test(`${code}: tried again with the same id; what follows waits, and stays in order`, async () => {
+      const t = await inRoom(0);
+      const s = t.socket();
+      const sent = ["a", "b", "c"].map((c) => t.room.send(c));
+      const ids = s.of("message").map((m) => m.id);
+      s.say({ type: "error", id: ids[1], code, message: "later" }, { type: "error", id: ids[2], code, message: "later" });
+      sent.push(t.room.send("d"));
+      await tick(99);
+      assert.equal(s.of("message").length, 3);
+      await tick(4000);
+      assert.deepEqual(s.of("message").map((m) => m.content), ["a", "b", "c", "b", "c", "d"]);
+      assert.deepEqual(s.of("message").slice(3, 5).map((m) => m.id), ids.slice(1));
+      s.say(...[...ids, s.last("message").id].map((id, i) => ({ type: "ack", id, epoch: "e", offset: i + 1 })));
+      assert.deepEqual((await Promise.all(sent)).map((a) => a.offset), [1, 2, 3, 4]);
+      assert.equal(t.events.filter(([e]) => e === "error").length, 0);
+      t.client.close();
+    });
+  }
+
+  test("a store that fails for one room holds that one up, a rate limit holds up all", async () => {
+    for (const [code, others] of [["unavailable", 2], ["rate_limited", 0]]) {
+      const t = await inRoom(0);
+      const other = t.client.join("o");
+      const s = t.socket();
+      s.say(history([], { room: "o" }));
+      for (const p of [t.room.send("x"), other.joined]) p.catch(() => {});
+      s.say({ type: "error", id: s.last("message").id, code, message: "later" });
+      const before = s.sent.length;
+      for (const p of [t.room.send("y"), other.send("z"), t.client.call("c")]) p.catch(() => {});
+      assert.equal(s.sent.length - before, others, code);
+      await tick(4100);
+      assert.deepEqual(s.sent.slice(before).map((m) => m.content ?? m.method).sort(), ["c", "x", "y", "z"]);
+      t.client.close();
+    }
+  });
+
+  test("many refusals are one pause, not the shortest of many", async () => {
+    const t = await inRoom(0);
+    for (let i = 0; i < 20; i++) t.room.send(i).catch(() => {});
+    const draws = [0.9];
+    mock.method(Math, "random", () => draws.shift() ?? 0);
+    try {
+      const s = t.socket();
+      for (const { id } of s.of("message")) s.say({ type: "error", id, code: "rate_limited", message: "slow down" });
+      await tick(3500);
+      assert.equal(s.of("message").length, 20);
+      await tick(200);
+      assert.equal(s.of("message").length, 40);
+    } finally {
+      Math.random.mock.restore();
+    }
+    t.client.close();
+  });
+
+  test("what is held up goes with the next connection, if this one dies", async () => {
     const t = await inRoom(0);
     const sent = t.room.send("x");
-    const s = t.socket();
-    const { id } = s.last("message");
-    s.say({ type: "error", id, code: "unavailable", message: "store down" });
-    await tick(99);
-    assert.equal(s.of("message").length, 1);
-    await tick(4000);
-    assert.deepEqual(s.of("message").map((m) => m.id), [id, id]);
+    const { id } = t.socket().last("message");
+    t.socket().say({ type: "error", id, code: "rate_limited", message: "later" });
+    t.socket().drop();
+    const s = await reconnect(t);
+    s.say(history([], { recovered: true }));
+    assert.equal(s.last("message").id, id);
     s.say({ type: "ack", id, epoch: "e", offset: 1 });
-    assert.equal((await sent).offset, 1);
+    await sent;
+    t.client.close();
+  });
+
+  test("refused for now after the room was left: rejected, because nobody will send it again", async () => {
+    const t = await inRoom(0);
+    const sent = t.room.send("x");
+    t.room.leave();
+    t.socket().say({ type: "error", id: t.socket().last("message").id, code: "unavailable", message: "later" });
+    await assert.rejects(sent, { code: "unavailable" });
+    t.client.close();
+  });
+
+  test("at most 50 are on the way; the others follow in order, one for each answer", async () => {
+    const t = await inRoom(0, { queue: 1000 });
+    const sent = range(1, 120).map((i) => t.room.send(i));
+    const s = t.socket();
+    const numbers = (socket) => socket.of("message").map((m) => m.content);
+    assert.deepEqual(numbers(s), range(1, 50));
+    s.say(...s.of("message").slice(0, 30).map((m, i) => ({ type: "ack", id: m.id, epoch: "e", offset: i + 1 })));
+    assert.deepEqual(numbers(s), range(1, 80));
+    s.drop();
+    const again = await reconnect(t);
+    again.say(history([], { recovered: true }), { type: "ack", id: again.last("join").id });
+    assert.deepEqual(numbers(again), range(31, 80));
+    for (let i = 0; i < 90; i++) again.say({ type: "ack", id: again.of("message")[i].id, epoch: "e", offset: 31 + i });
+    assert.deepEqual((await Promise.all(sent)).map((a) => a.offset), range(1, 120));
+    t.client.close();
+  });
+
+  test("acks that get lost: the answer is the same, and it is there once (F35)", async () => {
+    const t = await inRoom(0);
+    const sent = t.room.send("x");
+    const first = t.socket().last("message");
+    for (let i = 0; i < 5; i++) {
+      t.socket().drop();
+      const s = await reconnect(t);
+      s.say(history([1], i ? { recovered: true, messages: [] } : { recovered: true }));
+      assert.deepEqual(s.of("message"), [first]);
+    }
+    t.socket().say({ type: "ack", id: first.id, epoch: "e", offset: 1, duplicate: true }, { type: "ack", id: first.id, epoch: "e", offset: 2 });
+    assert.deepEqual(await sent, { epoch: "e", offset: 1, duplicate: true });
+    assert.deepEqual(t.roomEvents.filter(([e]) => e === "message").length, 1);
+    t.client.close();
+  });
+
+  test("slept longer than the server knows ids: not sent again, because it could appear twice (F41)", async () => {
+    const t = await inRoom(0);
+    const sent = t.room.send("x");
+    const calm = t.client.join("other");
+    const unsent = calm.send("never sent, and so no doubt");
+    clock.wall += 3_600_000; // the machine sleeps, and neither timers nor the monotonic clock go on
+    t.socket().drop();
+    const s = await reconnect(t);
+    s.say(history([], { recovered: true }), history([], { room: "other" }));
+    assert.deepEqual(s.of("message").map((m) => m.room), ["other"]);
+    await assert.rejects(sent, { code: "timeout" });
+    unsent.catch(() => {});
+    t.client.close();
+  });
+
+  test("that time counts from the first sending, however often it was repeated (F41)", async () => {
+    const t = await inRoom(0);
+    const sent = assert.rejects(t.room.send("x"), { code: "timeout" });
+    for (const times of [1, 0]) {
+      clock.wall += 70_000;
+      t.socket().drop();
+      const s = await reconnect(t);
+      s.say(history([], { recovered: true }));
+      assert.equal(s.of("message").length, times);
+    }
+    await sent;
+    t.client.close();
+  });
+
+  test("a wall clock that jumps back rejects nothing and repeats nothing (F40)", async () => {
+    const t = await inRoom(0);
+    const sent = t.room.send("x");
+    clock.wall -= 3_600_000;
+    t.socket().drop();
+    const s = await reconnect(t);
+    s.say(history([], { recovered: true }));
+    assert.equal(s.of("message").length, 1);
+    await Promise.all([assert.rejects(sent, { code: "timeout" }), tick(120_000)]);
+    assert.equal(s.of("message").length, 1);
     t.client.close();
   });
 
@@ -278,6 +419,16 @@ describe("errors of the server", () => {
       ["error", { code: "bad_request", message: "what", room: undefined }],
       ["error", { code: "unknown", message: "plain", room: undefined }],
     ]);
+    t.client.close();
+  });
+
+  test("late ones are nobody's: their request was told of the timeout", async () => {
+    const t = await online();
+    const called = t.client.call("slow");
+    await Promise.all([assert.rejects(called, { code: "timeout" }), tick(120_000)]);
+    const n = t.events.length;
+    t.socket().say({ type: "error", id: t.socket().last("call").id, code: "internal", message: "it was logged" });
+    assert.equal(t.events.length, n);
     t.client.close();
   });
 });

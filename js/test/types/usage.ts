@@ -1,6 +1,6 @@
 // Every part of the API, used as a page would; the compiler is the test.
 import { connect } from "@parley-go/client";
-import type { Ack, Client, Member, Message, ParleyError, Private, Notification, Room, State } from "@parley-go/client";
+import type { Ack, Client, ErrorCode, GapCode, JoinOptions, Member, Message, Notification, ParleyError, Position, Private, Room, State } from "@parley-go/client";
 
 interface Chat {
   text: string;
@@ -23,14 +23,16 @@ export async function page(): Promise<void> {
 
   const stop: () => void = client.on("state", ({ state, retryIn }) => console.log(state, (retryIn ?? 0) / 1000));
   stop();
-  client.on("connected", ({ clientId, userId, username }) => ids.push(clientId, userId, username ?? ""));
-  client.on("broadcast", ({ senderId, message, offset }) => console.log(senderId, message.any.thing, offset ?? 0));
+  client.on("connected", ({ clientId, userId, username, resumed }) => ids.push(clientId, userId, username ?? "", resumed ? "kept" : ""));
+  client.on("unread", ({ unread }) => console.log(unread + 1));
+  client.on("broadcast", ({ senderId, clientId, message, offset }) => console.log(senderId, clientId?.length, message.any.thing, offset ?? 0));
   client.on("private", (m: Private) => console.log(m.senderId.length, m.message, m.timestamp ?? 0));
   client.on("notification", (n: Notification) => console.log(n.data, n.epoch));
   client.on("signal", ({ senderId, name, data, room }) => console.log(senderId, name, data, room ?? "user"));
   client.on("error", ({ code, message, room }) => console.log(code.length, message, room));
   client.on("bye", ({ code, reason, retryMin, retryMax }) => console.log(code + retryMin + retryMax, reason));
-  client.on("gap", ({ topic, epoch, offset }) => console.log(topic === "inbox", epoch, offset));
+  client.on("gap", ({ topic, epoch, offset, code }) => console.log(topic === "inbox", epoch, offset, code === "gone"));
+  client.on("recovered", ({ topic, missed, offset }) => console.log(topic === "broadcast", missed + 1, offset));
   client.on("inbox", ({ messages }) => {
     for (const m of messages) console.log(m.type === "private" ? m.message : m.data);
   });
@@ -42,13 +44,22 @@ export async function page(): Promise<void> {
   room.on("system", ({ content }) => console.log(content.length));
   room.on("presence", ({ members, joined, left, count }) => console.log(members, joined?.[0]?.userId, left, count));
   room.on("signal", ({ senderId, username, name, data }) => console.log(senderId, username, name, data));
-  room.on("gap", ({ epoch, offset }) => console.log(epoch, offset));
+  room.on("gap", ({ epoch, offset, code }) => {
+    const why: GapCode | undefined = code;
+    console.log(epoch, offset, why);
+  });
+  const kept: Position | undefined = room.position;
+  const options: JoinOptions = { username: "kim", since: kept };
+  client.join("general", options).leave();
+  client.join("general", { since: JSON.parse("null") as Position | null }).leave();
+  console.log((room.position?.epoch.length ?? 0) + (room.position?.offset ?? 0));
   room.on("recovered", ({ missed }) => console.log(missed + 1));
   try {
     const ack: Ack = await same.send({ text: "hello" });
     console.log(ack.epoch, ack.offset, ack.duplicate === true);
   } catch (e) {
-    console.log((e as ParleyError).code, (e as ParleyError).message);
+    const code: ErrorCode = (e as ParleyError).code;
+    console.log(code === "timeout" || code === "out_of_stock", (e as ParleyError).message, (e as ParleyError).name);
   }
   const members: Member[] = [...room.members.values()];
   console.log(room.name, room.count, members);
@@ -75,6 +86,8 @@ export async function page(): Promise<void> {
   client.state = "closed";
   // @ts-expect-error set by the client
   room.members.clear();
+  // @ts-expect-error set by the client
+  room.position!.offset = 1;
   // @ts-expect-error a token is text
   connect("realtime", { token: 7 });
 }

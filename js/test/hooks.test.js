@@ -1,0 +1,171 @@
+// The other hooks, and all of them on a server.
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, test } from "node:test";
+import { GRACE, act, h, hydrateRoot, pass, probe, root, say, strict, types } from "./dom.js";
+import { renderToString } from "react-dom/server";
+import { useConnectionState, useNotifications, usePresence, useRoom } from "@parley-go/client/react";
+import { fakeTime, history, message, nextAttempt, online, start } from "./harness.js";
+
+fakeTime({ beforeEach, afterEach });
+
+describe("usePresence", () => {
+  const [a, b] = ["a", "b"].map((id) => ({ userId: id, username: id.toUpperCase() }));
+  const presence = (more) => ({ type: "presence", room: "r", ...more });
+
+  test("of a room of useRoom, and of a room by name, which it joins", async () => {
+    const t = await online();
+    const { render, unmount } = root();
+    const inner = probe(({ room: r }) => usePresence(r));
+    const named = probe(() => usePresence(t.client, "r"));
+    const Outer = () => h(inner.Probe, { room: useRoom(t.client, "r").room });
+    await render(strict(h(Outer)));
+    assert.deepEqual(inner.seen[0], { members: [], count: 0 });
+    await say(t.socket(), history([]), presence({ members: [a], count: 1 }));
+    assert.deepEqual(inner.now(), { members: [a], count: 1 });
+    await render(strict(h(Outer), h(named.Probe)));
+    assert.deepEqual(named.seen[0], { members: [a], count: 1 });
+    await say(t.socket(), presence({ joined: [b], count: 2 }));
+    for (const p of [inner, named]) assert.deepEqual(p.now(), { members: [a, b], count: 2 });
+    const { members } = inner.now();
+    await say(t.socket(), message(1));
+    assert.equal(inner.now().members, members);
+    await render(strict(h(named.Probe)));
+    await pass(GRACE);
+    assert.deepEqual(types(t.socket()), ["join"], "it is enough to hold the room");
+    await say(t.socket(), presence({ count: 5000 }));
+    assert.equal(named.now().count, 5000);
+    await unmount();
+    await pass(GRACE);
+    assert.deepEqual(types(t.socket()), ["join", "leave"]);
+    t.client.close();
+  });
+
+  test("of nothing", async () => {
+    const { render, unmount } = root();
+    for (const args of [[undefined], [null], [null, "r"]]) {
+      const p = probe(() => usePresence(...args));
+      await render(strict(h(p.Probe)));
+      assert.deepEqual(p.now(), { members: [], count: 0 });
+    }
+    await unmount();
+  });
+});
+
+describe("useNotifications", () => {
+  const note = (offset) => ({ type: "notification", data: offset, timestamp: 1, epoch: "i", offset });
+
+  test("all components agree, also after markRead", async () => {
+    const t = await online();
+    const { render, unmount } = root();
+    const [bell, list] = [probe(() => useNotifications(t.client)), probe(() => useNotifications(t.client))];
+    await render(strict(h(bell.Probe), h(list.Probe)));
+    await say(t.socket(), { type: "inbox", epoch: "i", offset: 2, messages: [note(1), note(2)] }, note(3));
+    for (const p of [bell, list]) assert.deepEqual([p.now().unread, p.now().notifications.map((n) => n.data)], [3, [1, 2, 3]]);
+    const { notifications } = list.now();
+    await act(async () => list.now().markRead());
+    for (const p of [bell, list]) assert.equal(p.now().unread, 0);
+    assert.equal(list.now().notifications, notifications);
+    await act(async () => t.socket().say(note(4)));
+    await act(async () => t.client.markRead());
+    assert.equal(bell.now().unread, 0);
+    assert.equal(new Set(bell.seen.slice(-4).map((v) => v.markRead)).size, 1);
+    await unmount();
+    await say(t.socket(), note(5));
+    t.client.close();
+  });
+
+  test("of nobody", async () => {
+    const { render, unmount } = root();
+    const p = probe(() => useNotifications(undefined));
+    await render(strict(h(p.Probe)));
+    assert.deepEqual({ ...p.now(), markRead: 0 }, { notifications: [], unread: 0, markRead: 0 });
+    p.now().markRead();
+    await unmount();
+  });
+});
+
+describe("useConnectionState", () => {
+  test("follows the client, to the end", async () => {
+    const t = await start();
+    const { render, unmount } = root();
+    const p = probe(() => ({ state: useConnectionState(t.client) }));
+    await render(strict(h(p.Probe)));
+    await act(async () => t.socket().accept());
+    await act(async () => t.socket().drop());
+    await act(() => nextAttempt(t));
+    await act(async () => t.socket().accept());
+    await act(async () => t.socket().drop(4100));
+    const changes = p.seen.map((v) => v.state).filter((state, i, all) => state !== all[i - 1]);
+    assert.deepEqual(changes, ["connecting", "connected", "waiting", "connecting", "connected", "unauthorized"]);
+    await unmount();
+  });
+
+  test("another client, another state", async () => {
+    const [t, u] = [await online(), await start()];
+    const { render, unmount } = root();
+    const p = probe(({ client }) => ({ state: useConnectionState(client) }));
+    for (const [client, state] of [[t.client, "connected"], [u.client, "connecting"], [null, "connecting"], [t.client, "connected"]]) {
+      await render(strict(h(p.Probe, { client })));
+      assert.equal(p.now().state, state);
+    }
+    await unmount();
+    t.client.close();
+    u.client.close();
+  });
+});
+
+describe("on a server", () => {
+  function Page({ client }) {
+    const { messages, more, error } = useRoom(client, "r");
+    const { count } = usePresence(client, "r");
+    const { unread } = useNotifications(client);
+    const state = useConnectionState(client);
+    return h("main", null, [state, messages.length, more, count, unread, !!error].join(" "));
+  }
+
+  test("renders what there is before a connection, with and without a client, and nothing is joined", async () => {
+    const t = await online();
+    for (const client of [t.client, null]) {
+      assert.equal(renderToString(h(Page, { client })), "<main>connecting 0 false 0 0 false</main>");
+    }
+    assert.equal(t.socket().sent.length, 0);
+    t.client.close();
+  });
+
+  test("the page takes it over as it is, and goes on", async () => {
+    const t = await online();
+    const container = document.createElement("div");
+    container.innerHTML = renderToString(h(Page, { client: null }));
+    const errors = [];
+    let made;
+    await act(() => {
+      made = hydrateRoot(container, strict(h(Page, { client: t.client })), { onRecoverableError: (e) => errors.push(e) });
+    });
+    await say(t.socket(), history([1]), { type: "presence", room: "r", members: [], count: 3 }, { type: "notification", data: 1 });
+    assert.equal(container.textContent, "connected 1 false 3 1 false");
+    assert.deepEqual(errors, []);
+    await act(() => made.unmount());
+    await pass(GRACE);
+    t.client.close();
+  });
+
+  test("also a part of it that is taken over later than others that show the same", async () => {
+    const t = await online();
+    const first = root();
+    await first.render(strict(h(Page, { client: t.client })));
+    await say(t.socket(), history([1]), { type: "presence", room: "r", members: [], count: 3 });
+    const container = document.createElement("div");
+    container.innerHTML = renderToString(h(Page, { client: null }));
+    const errors = [];
+    let made;
+    await act(() => {
+      made = hydrateRoot(container, strict(h(Page, { client: t.client })), { onRecoverableError: (e) => errors.push(e) });
+    });
+    assert.equal(container.textContent, first.container.textContent);
+    assert.deepEqual(errors, []);
+    await act(() => made.unmount());
+    await first.unmount();
+    await pass(GRACE);
+    t.client.close();
+  });
+});
