@@ -688,14 +688,11 @@ export function connect(url, options = {}) {
     }
     maxSize = m.maxMessageSize || Infinity;
     if (m.pingInterval) watch(Math.max(m.pingInterval, PROBE_MS), received);
-    const last = all.position;
-    const next = positionOf(m);
-    if (!last || !next) all.position = next; // else its history follows (P4.11)
+    all.position ??= positionOf(m); // if there was one its history follows, now or later (P4.11, P5.4)
     for (const topic of rooms.values()) join(topic);
     flush();
     setState("connected");
     emit("connected", { clientId, userId, username, resumed });
-    if (last && !next) emit("gap", { ...all.tag, ...last });
   }
 
   if (!WebSocket) throw new TypeError("parley: pass options.WebSocket");

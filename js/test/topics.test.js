@@ -247,14 +247,22 @@ describe("broadcast", () => {
     }
   });
 
-  test("a server that can't say where it is: a gap, and on from what comes", async () => {
+  test("a server that can't say where it is says so later, by the history (P5.4)", async () => {
     const t = await online({}, at(4));
     t.socket().drop();
-    (await reconnect(t)).say(cast(9), cast(10));
-    assert.deepEqual(told(t), ["gap 4", "broadcast 9", "broadcast 10"]);
+    const s = await reconnect(t);
+    s.say({ type: "error", code: "unavailable", message: "later" });
+    assert.deepEqual(told(t).filter((x) => !x.startsWith("error")), []);
+    s.say(history([5, 6]), cast(7));
+    assert.deepEqual(told(t).filter((x) => !x.startsWith("error")), ["broadcast 5", "broadcast 6", "recovered 6", "broadcast 7"]);
+    t.client.close();
+  });
+
+  test("a server that keeps no log any more says so", async () => {
+    const t = await online({}, at(4));
     t.socket().drop();
-    (await reconnect(t, at(20))).say({ ...history([20]), recovered: false, code: "gone" });
-    assert.deepEqual(told(t).slice(3), ["gap 10", "broadcast 20"]);
+    (await reconnect(t)).say({ type: "history", messages: [], recovered: false, code: "reset" }, { type: "broadcast", senderId: "", message: 1 });
+    assert.deepEqual(told(t), ["gap 4", "broadcast"]);
     t.client.close();
   });
 
