@@ -618,22 +618,22 @@ export function connect(url, options = {}) {
    */
   const types = new Map(
     Object.entries({
-      connected: [connected, "clientId userId? username? maxMessageSize:n? pingInterval:n? epoch? offset:n? session? resumed:b?"],
-      ack: [answer, "id epoch? offset:n? duplicate:b?"],
+      connected: [connected, "clientId userId? username? maxMessageSize:n? pingInterval:n? session? resumed:b?"],
+      ack: [answer, "id duplicate:b?"],
       reply: [answer, "id data:*"],
       pong: [answer, "id? timestamp:n"],
       error: [refused, "id? code? message"],
-      history: [history, "id? room? messages:a epoch? offset:n? recovered:b? code? more:b?"],
-      message: [live, "room userId username content:* timestamp:n epoch? offset:n?"],
+      history: [history, "id? room? messages:a recovered:b? code? more:b?"],
+      message: [live, "room userId username content:* timestamp:n"],
       presence: [presence, "room count:n members:m? joined:m? left:m?"],
       system: [passOn, "room content"],
       signal: [passOn, "room? senderId username? name data:*"],
-      inbox: [(m) => replay(m, inbox), "messages:a epoch? offset:n? recovered:b? code?"],
-      private: [personal, "senderId message:* timestamp:n? epoch? offset:n?"],
-      notification: [personal, "data:* timestamp:n? epoch? offset:n?"],
-      broadcast: [broadcast, "senderId clientId? message:* epoch? offset:n?"],
+      inbox: [(m) => replay(m, inbox), "messages:a recovered:b? code?"],
+      private: [personal, "senderId message:* timestamp:n?"],
+      notification: [personal, "data:* timestamp:n?"],
+      broadcast: [broadcast, "senderId clientId? message:*"],
       bye: [(m) => emit("bye", (bye = m)), "code:n reason retryMin:n retryMax:n"],
-    }).map(([type, [handle, fields]]) => [type, [handle, [...fields.matchAll(/(\w+):?([a-z*]?)(\??)/g)]]]),
+    }).map(([type, [handle, fields]]) => [type, [handle, [...`${fields} epoch? offset:n?`.matchAll(/(\w+):?([a-z*]?)(\??)/g)]]]),
   );
 
   /** The known and well-typed fields of a message; null if its type is unknown, undefined if it is malformed. */
