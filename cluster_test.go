@@ -141,7 +141,7 @@ func TestClusterCarriesEveryFace(t *testing.T) {
 	})
 }
 
-// F13, F20: what the Broker loses comes from the Store, with the next message that gets through.
+// F13, F20, centrifugo#1189: what the Broker loses while it seems to be well comes from the Store, with the next message that gets through.
 func TestClusterFillsHoles(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a, b, broker, _ := twoNodes(t)
