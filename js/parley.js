@@ -557,7 +557,8 @@ export function connect(url, options = {}) {
     const next = positionOf(m);
     if (at && next) {
       const known = at.epoch === next.epoch;
-      if (known && next.offset <= at.offset) return true;
+      // The ack of a resend may name a log that is no more: it says nothing about this one.
+      if (known ? next.offset <= at.offset : !m.type) return true;
       if (!known || next.offset > at.offset + 1) return void (topic.room ? join : hole)(topic, m);
     }
     topic.position = next ?? at;

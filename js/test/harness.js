@@ -1,5 +1,6 @@
 // A WebSocket without a network, and helpers to play the server on it.
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { connect } from "../parley.js";
 
 export class FakeSocket {
@@ -126,9 +127,13 @@ export const history = (offsets, more = {}) => ({
 
 export const range = (from, to) => Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i);
 
+const SEED = Number(process.env.PARLEY_SEED ?? 1);
+fc.configureGlobal({ seed: SEED });
+
 /**
- * Fake time for all tests of a file. Not that of node:test: there a timer set by a timer counts from the end of the
- * tick, and what is still set can't be asked.
+ * Fake time for all tests of a file, and the same chance each time (PARLEY_SEED=n for another): what a test meets must
+ * not depend on the draw of the day. Not the timers of node:test: there a timer set by a timer counts from the end of
+ * the tick, and what is still set can't be asked.
  */
 export const clock = {
   now: 0, // monotonic
@@ -138,7 +143,7 @@ export const clock = {
 };
 
 export function fakeTime({ beforeEach, afterEach }) {
-  const real = { setTimeout, clearTimeout, now: Date.now };
+  const real = { setTimeout, clearTimeout, now: Date.now, random: Math.random };
   const { performance } = globalThis;
   beforeEach(() => {
     Object.assign(clock, { now: 1_000_000, wall: 1.7e12, timers: new Map() });
@@ -151,14 +156,22 @@ export function fakeTime({ beforeEach, afterEach }) {
     globalThis.clearTimeout = (id) => void clock.timers.delete(id);
     Date.now = () => clock.now + clock.wall;
     performance.now = () => clock.now;
+    Math.random = chance(SEED);
   });
   afterEach(() => {
     const left = clock.timers.size;
     Object.assign(globalThis, { setTimeout: real.setTimeout, clearTimeout: real.clearTimeout });
     Date.now = real.now;
+    Math.random = real.random;
     delete performance.now;
     assert.equal(left, 0, "timers left: was a client not closed, or did it keep some?");
   });
+}
+
+/** Numbers in [0, 1): a linear congruential generator, with the constants of Numerical Recipes. */
+function chance(seed) {
+  let state = seed;
+  return () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
 }
 
 /** Lets time pass, timer by timer. */

@@ -125,6 +125,7 @@ describe("page events", () => {
       t.socket().drop();
       await tick(20_000);
     }
+    await tick(1000); // one attempt a second
     t.socket().drop();
     document.visibilityState = "hidden";
     const n = t.sockets.length;

@@ -298,6 +298,19 @@ describe("broadcast", () => {
     t.client.close();
   });
 
+  test("the ack of a resend that was stored in a lost log says nothing about the new one", async () => {
+    const t = await online({}, at(3));
+    const own = t.client.broadcast("mine");
+    t.socket().drop();
+    const s = await reconnect(t, at(1, "c"));
+    s.say({ ...history([1], { recovered: false, code: "reset" }), ...at(1, "c"), messages: [cast(1, at(1, "c"))] });
+    s.say({ type: "ack", id: s.last("broadcast").id, ...at(4), duplicate: true }, cast(2, at(2, "c")));
+    assert.deepEqual(await own, { ...at(4), duplicate: true });
+    assert.deepEqual(told(t), ["gap 3", "broadcast 1", "broadcast 2"]);
+    assert.equal(t.client.state, "connected");
+    t.client.close();
+  });
+
   test("one that overtakes the ack of an own one before it waits for that", async () => {
     const t = await online({}, at(3));
     const s = t.socket();
