@@ -11,6 +11,9 @@ import (
 type Retention struct {
 	// Messages is how many of the newest messages are kept.
 	Messages int
+	// Bytes is how much their data may take altogether; the newest message is
+	// kept in any case. Negative: without a bound.
+	Bytes int64
 	// Age is how long a message is kept at most; negative: without a bound.
 	Age time.Duration
 }
@@ -26,7 +29,10 @@ func (r Retention) orElse(d Retention) Retention {
 	if r.Age == 0 {
 		r.Age = d.Age
 	}
-	r.Age = max(r.Age, 0) // a Store gets 0 for no bound
+	if r.Bytes == 0 {
+		r.Bytes = d.Bytes
+	}
+	r.Age, r.Bytes = max(r.Age, 0), max(r.Bytes, 0) // a Store gets 0 for no bound
 	return r
 }
 
@@ -45,22 +51,102 @@ type Entry struct {
 	// Retention.Age does not count from it, but from the Append, by the Store's clock.
 	Time int64
 	// Data is the message, one JSON object, without offset and epoch. It is
-	// kept byte for byte.
+	// kept byte for byte. In a Page it is nil for an entry whose TTL has
+	// passed, so that the offsets have no hole.
 	Data []byte
+
+	// The rest is for Append; Read leaves it unset.
+
+	// Unread makes the entry count as unread until a Mark says otherwise, or
+	// it leaves the log, or its TTL passes.
+	Unread bool
+	// TTL is how long the entry is kept at most, if that is less than
+	// Retention.Age; 0: no bound of its own.
+	TTL time.Duration
+	// ReceiveIn makes Overdue return the entry if no Mark says within this
+	// time that it was received or read; 0: never.
+	ReceiveIn time.Duration
 }
 
-// Page is a stretch of a topic's log together with the log's bounds, all read
-// in one atomic step.
-type Page struct {
+// Log tells how a log stands.
+type Log struct {
 	// Epoch names this incarnation of the log. It is never empty, also for a
 	// topic that nothing was appended to.
 	Epoch string
+	// Unread is the number of entries kept that count as unread.
+	Unread int
+	// Version grows whenever entries are appended or a Mark changes something: of two values of
+	// Unread, that with the higher Version is the newer one. It is never compared over epochs.
+	Version int64
+	// Truncated is the offset of the newest entry that was removed while it was
+	// unread, to keep within Retention.Messages or Bytes; 0 if there is none. A Mark
+	// that says up to this offset or further that entries are read or archived sets it to 0.
+	Truncated int64
+}
+
+// Page is a stretch of a topic's log together with how the log stands, all read
+// in one atomic step.
+type Page struct {
+	Log
 	// First is the offset of the oldest entry still kept, Top that of the
 	// newest ever appended. Without entries First is Top+1. Entries that are
 	// trimmed late and that Read no longer returns do not count for First.
 	First, Top int64
 	// Entries are in ascending order of offset, without holes.
 	Entries []Entry
+	// Read and Archived are the entries of the whole log that are marked so, if
+	// Query.Marks asks for them: ascending, and none touches the next. What is in
+	// neither is unread, or was never counted.
+	Read, Archived []Span
+}
+
+// Span is a run of offsets, both ends included.
+type Span struct{ From, To int64 }
+
+// Mark is a change of the read state of entries.
+type Mark struct {
+	As MarkAs
+	// Epoch is the epoch that UpTo and Offsets are of. Empty: whichever the log has.
+	Epoch string
+	// UpTo picks all entries up to an offset, Offsets and Keys those with one of
+	// these offsets or keys (Entry.Key). All three together are picked. Entries that are
+	// not kept (any more) are passed over.
+	UpTo    int64
+	Offsets []int64
+	Keys    []string
+}
+
+// MarkAs is what a Mark makes of entries.
+type MarkAs int
+
+// The kinds of Mark. An entry that was appended without Unread is only ever received.
+const (
+	// MarkRead: read, if it was unread. An archived entry stays archived.
+	MarkRead MarkAs = iota + 1
+	// MarkUnread: unread again, and no longer archived.
+	MarkUnread
+	// MarkArchived: read, and put away.
+	MarkArchived
+	// MarkReceived: a device has it. That changes nothing but that Overdue no
+	// longer returns it; MarkRead and MarkArchived imply it.
+	MarkReceived
+)
+
+// Marked is what became of a Mark.
+type Marked struct {
+	Log
+	// Top is the offset of the newest entry ever appended.
+	Top int64
+	// Changed are the entries whose state is another now, in the form of Page.Read.
+	// Being received is no such change.
+	Changed []Span
+}
+
+// OverdueEntry is an entry whose Entry.ReceiveIn has passed without a Mark.
+type OverdueEntry struct {
+	Topic string
+	Epoch string
+	Entry Entry
 }
 
 // Query picks a stretch of a topic's log. None of its numbers is ever negative.
@@ -73,6 +159,8 @@ type Query struct {
 	Before int64
 	// Limit is the largest number of entries wanted; 0 gives the bounds only.
 	Limit int
+	// Marks asks for Page.Read and Page.Archived.
+	Marks bool
 }
 
 // Member is a user in a room.
@@ -87,7 +175,7 @@ type Member struct {
 // covers a client's longest usual reconnect.
 const IdempotencyWindow = 2 * time.Minute
 
-// Store keeps the logs of topics and the presence of rooms. The hub is its
+// Store keeps the logs of topics, the read state of inboxes, the presence of rooms and the users of audiences. The hub is its
 // only caller. [NewMemoryStore] is the one for a single node; the storetest
 // package checks any other against this contract.
 //
@@ -98,26 +186,26 @@ const IdempotencyWindow = 2 * time.Minute
 // slices that they were given after a call returned, and never change slices
 // that they returned: the hub treats Entry.Data as immutable, too.
 //
-// Topics (up to 300 bytes), nodes, user ids and keys are opaque UTF-8, control characters included,
+// Topics (up to 300 bytes), nodes, user ids, audiences and keys are opaque UTF-8, control characters included,
 // compared byte by byte. They come partly from users: an implementation must keep them apart from its own keys.
 type Store interface {
 	// Append adds entries to the end of topic's log in one atomic step, in
 	// order, and trims the log to keep. It sets Offset and Duplicate of each
-	// entry in place, whatever they were, and returns the epoch of the log. Offsets are contiguous
+	// entry in place, whatever they were, and returns how the log stands afterwards. Offsets are contiguous
 	// over all Appends of an epoch, also those of other nodes. Without entries
-	// it returns the epoch and creates nothing.
+	// it changes and creates nothing.
 	//
 	// An entry whose Key is not empty and was appended to this topic within
 	// IdempotencyWindow, or earlier in the same call, is not stored: Duplicate
 	// is set and Offset is that of the first one. Should the log have been
 	// lost or dropped in between, the entry counts as new.
 	//
-	// keep.Messages is positive, keep.Age zero or positive; zero is no bound.
+	// keep.Messages is positive, keep.Bytes and keep.Age zero or positive; zero is no bound.
 	// Trimming may lag behind, but Read never returns more than keep allowed
 	// at the last Append, and never entries older than its Age. A Store that
 	// runs out of its space may keep less than keep allows: it removes the
 	// oldest entries of any topic, which raises First.
-	Append(ctx context.Context, topic string, keep Retention, entries []Entry) (epoch string, err error)
+	Append(ctx context.Context, topic string, keep Retention, entries []Entry) (Log, error)
 
 	// Read returns a stretch of topic's log and its bounds. A topic that
 	// nothing was appended to is no error: it has an epoch, First 1, Top 0.
@@ -132,6 +220,21 @@ type Store interface {
 	// uses the epoch that Read reported before, unless a log was dropped in between.
 	Read(ctx context.Context, topic string, q Query) (Page, error)
 
+	// Mark changes the read state of entries of topic in one atomic step, and
+	// returns how the log stands afterwards: Unread is counted in the same step.
+	//
+	// Nothing changes if m.Epoch is neither empty nor that of the log, or if
+	// UpTo or one of Offsets lies after Top; the caller tells by Epoch and Top. A topic that nothing
+	// was appended to is no error and is not created. Keys are found as long as their entry is kept,
+	// beyond IdempotencyWindow; of several entries with the same key all are picked.
+	Mark(ctx context.Context, topic string, m Mark) (Marked, error)
+
+	// Overdue returns up to limit entries, of any topic, whose ReceiveIn has passed
+	// without a Mark that says that they were received or read, the oldest first, and puts each off by lease: until
+	// that has passed no call returns it again, on whichever node. Entries that are no
+	// longer kept, or whose TTL has passed, are not returned.
+	Overdue(ctx context.Context, limit int, lease time.Duration) ([]OverdueEntry, error)
+
 	// Enter records that users are in a room on a node, until Leave or until
 	// lease, which is positive, has passed without a further Enter. A repeated
 	// Enter replaces lease and name.
@@ -145,4 +248,13 @@ type Store interface {
 	// in ascending byte order of user id, and how many there are altogether. A
 	// user on several nodes has the name of any of them, preferably the newest.
 	Members(ctx context.Context, topic string, limit int) (members []Member, count int, err error)
+
+	// AddUsers puts users into an audience, RemoveUsers takes them out. Those that
+	// are in it already, or are not, are no error. An audience without users does not exist.
+	AddUsers(ctx context.Context, audience string, userIDs []string) error
+	RemoveUsers(ctx context.Context, audience string, userIDs []string) error
+
+	// Users returns up to limit users of an audience whose ids come after
+	// after, in ascending byte order. limit is positive.
+	Users(ctx context.Context, audience, after string, limit int) ([]string, error)
 }
