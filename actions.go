@@ -91,7 +91,8 @@ func (c *Conn) onPrivate(in *inbound) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	r, err := c.hub.private(c.ctx, in.TargetID, c.userID, in.Message, c.key(in.ID), true)
+	m := mail{outgoing: outgoing{data: in.Message, key: c.key(in.ID)}, sender: c.userID}
+	r, err := c.hub.private(c.ctx, in.TargetID, m)
 	return answer{result: r}, err
 }
 
@@ -123,6 +124,13 @@ func (c *Conn) onLeave(in *inbound) (answer, error) {
 }
 
 func (c *Conn) onHistory(in *inbound) (answer, error) {
+	switch in.Topic {
+	case "":
+	case "inbox":
+		return c.inboxHistory(in)
+	default:
+		return answer{}, NewError(CodeBadRequest, `"topic" must be "inbox"; for a room use "room"`)
+	}
 	m, err := c.member(in)
 	if err != nil {
 		return answer{}, err
@@ -138,10 +146,14 @@ func (c *Conn) onHistory(in *inbound) (answer, error) {
 		return answer{}, err
 	}
 	page.Entries = m.topic.newestFitting(page.Entries)
-	f := newFrame(appendHistory(newBuffer(256), historyMessage{
-		Type: "history", ID: in.ID, Room: m.room, Epoch: page.Epoch, Offset: page.Top,
-		More: new(moreBefore(page)), Entries: page.Entries,
-	}))
+	return c.sendPage(in.ID, historyMessage{Type: "history", Room: m.room}, page)
+}
+
+// sendPage sends a page that was asked for.
+func (c *Conn) sendPage(id string, m historyMessage, page Page) (answer, error) {
+	m.ID, m.Epoch, m.Offset = id, page.Epoch, page.Top
+	m.More, m.Entries = new(moreBefore(page)), page.Entries
+	f := newFrame(appendHistory(newBuffer(256), m))
 	c.charge(len(f.wire) / askedBytes)
 	return answer{done: true}, c.push(f)
 }

@@ -99,7 +99,7 @@ func TestConnectingRacesBroadcasts(t *testing.T) {
 			defer stop(fmt.Sprint("read ", reads))()
 			return next()
 		}
-		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 			defer stop("append")()
 			return next()
 		}

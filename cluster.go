@@ -20,11 +20,15 @@ type packet struct {
 }
 
 type packetMessage struct {
-	Epoch  string          `json:"epoch,omitempty"` // empty: not stored
-	Offset int64           `json:"offset,omitempty"`
-	V1     bool            `json:"v1,omitempty"`
-	Key    string          `json:"key,omitempty"`
-	Data   json.RawMessage `json:"data"`
+	Epoch  string `json:"epoch,omitempty"` // empty: not stored
+	Offset int64  `json:"offset,omitempty"`
+	V1     bool   `json:"v1,omitempty"`
+	Key    string `json:"key,omitempty"`
+	// Of an inbox, see Log. Version is 0 for any other topic.
+	Unread  int   `json:"unread,omitempty"`
+	Version int64 `json:"version,omitempty"`
+
+	Data json.RawMessage `json:"data"`
 }
 
 // link is the subscription of a topic at the Broker.
@@ -80,9 +84,11 @@ func (t *topic) carry(batch []*publication) {
 		if b.remote || b.err != nil || b.entry.Duplicate {
 			continue
 		}
-		p.Messages = append(p.Messages, packetMessage{
-			Epoch: b.epoch, Offset: b.entry.Offset, V1: b.v1, Key: b.key, Data: b.entry.Data,
-		})
+		m := packetMessage{Epoch: b.log.Epoch, Offset: b.entry.Offset, V1: b.v1, Key: b.key, Data: b.entry.Data}
+		if b.inbox {
+			m.Unread, m.Version = b.log.Unread, b.log.Version
+		}
+		p.Messages = append(p.Messages, m)
 	}
 	if len(p.Messages) == 0 {
 		return
@@ -119,7 +125,8 @@ func (t *topic) receive(payload []byte) {
 			continue
 		}
 		batch = append(batch, &publication{
-			entry: Entry{Offset: m.Offset, Data: m.Data}, epoch: m.Epoch, v1: m.V1, key: m.Key, remote: true,
+			entry: Entry{Offset: m.Offset, Data: m.Data}, v1: m.V1, key: m.Key, remote: true,
+			log: Log{Epoch: m.Epoch, Unread: m.Unread, Version: m.Version}, inbox: m.Version > 0,
 		})
 	}
 	if len(batch) == 0 {
@@ -182,14 +189,14 @@ type fanOutRun struct {
 // add adds p and what is missing before it, or nothing if p was sent already.
 func (r *fanOutRun) add(p *publication) {
 	t := r.topic
-	if p.epoch == "" {
+	if p.log.Epoch == "" {
 		r.send(p)
 		return
 	}
 	t.mu.Lock()
 	epoch, last := t.epoch, t.last
 	t.mu.Unlock()
-	if epoch != p.epoch {
+	if epoch != p.log.Epoch {
 		if epoch != "" && !r.restarted(p) {
 			return
 		}
@@ -204,15 +211,15 @@ func (r *fanOutRun) add(p *publication) {
 		return
 	case p.entry.Duplicate:
 		// The answer to the call that stored it was lost, and so it was not sent.
-		r.fill(p.epoch, last, p.entry.Offset+1)
+		r.fill(p.log.Epoch, last, p.entry.Offset+1)
 	case p.remote && p.entry.Offset > last+1 && !r.exists(p):
 		return
 	default:
-		r.fill(p.epoch, last, p.entry.Offset)
+		r.fill(p.log.Epoch, last, p.entry.Offset)
 		r.send(p)
 	}
 	t.mu.Lock()
-	t.epoch, t.last = p.epoch, p.entry.Offset
+	t.epoch, t.last = p.log.Epoch, p.entry.Offset
 	t.mu.Unlock()
 }
 
@@ -224,7 +231,7 @@ func (r *fanOutRun) exists(p *publication) bool {
 		r.lost = true
 		return false
 	}
-	if page.Epoch == p.epoch && p.entry.Offset <= page.Top {
+	if page.Epoch == p.log.Epoch && p.entry.Offset <= page.Top {
 		return true
 	}
 	r.topic.hub.stats.brokerGarbage.Add(1)
@@ -234,7 +241,7 @@ func (r *fanOutRun) exists(p *publication) bool {
 // send adds the frame of p. After a hole that could not be filled no stored
 // message follows: the members are about to be closed, and resume before the hole.
 func (r *fanOutRun) send(p *publication) {
-	if r.lost && p.epoch != "" {
+	if r.lost && p.log.Epoch != "" {
 		return
 	}
 	p.frame = p.newFrame()
@@ -297,7 +304,7 @@ func (r *fanOutRun) fill(epoch string, after, before int64) {
 			return
 		}
 		for _, e := range page.Entries {
-			r.send(&publication{entry: e, epoch: epoch})
+			r.send(&publication{entry: e, log: page.Log, inbox: r.topic.user != "", v1: e.Data == nil})
 			after = e.Offset
 		}
 	}
@@ -308,10 +315,10 @@ func (r *fanOutRun) fill(epoch string, after, before int64) {
 func (r *fanOutRun) restarted(p *publication) bool {
 	page, err := r.topic.read(r.topic.hub.ctx, Query{})
 	r.lost = r.lost || err != nil
-	if err != nil || page.Epoch != p.epoch {
+	if err != nil || page.Epoch != p.log.Epoch {
 		return false
 	}
-	r.reset(p.epoch, p.entry.Offset, codeReset)
+	r.reset(p.log.Epoch, p.entry.Offset, codeReset)
 	return true
 }
 

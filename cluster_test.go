@@ -312,7 +312,7 @@ func (s *wipeableStore) wipe() {
 	s.MemoryStore = NewMemoryStore()
 }
 
-func (s *wipeableStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (string, error) {
+func (s *wipeableStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (Log, error) {
 	return s.current().Append(ctx, topic, keep, entries)
 }
 

@@ -15,18 +15,22 @@ const (
 	maxMethod   = 64
 	maxID       = 64
 	maxInteger  = 1<<53 - 1
+	maxListed   = 100 // items of an array
 )
 
 // inbound is one decoded client message. The raw values alias the input of
 // decode and are valid JSON; the strings are copies. What a message type needs
 // is for its handler to check: decode knows the fields, not the types.
 type inbound struct {
-	Type, ID, Room, Username, TargetID, Epoch, Method, Name string
+	Type, ID, Room, Username, TargetID, Epoch, Method, Name, Topic string
 
 	// Raw JSON values: nil if absent, "null" if the client wrote null.
 	Message, Content, Data []byte
 
 	Offset, Before, Limit int64
+
+	Offsets []int64
+	IDs     []string
 
 	// Has tells a key that is absent from one with the zero value.
 	HasRoom, HasUsername, HasTargetID, HasEpoch bool
@@ -52,20 +56,23 @@ const (
 	fieldMethod
 	fieldName
 	fieldData
+	fieldTopic
+	fieldOffsets
+	fieldIDs
 	fieldCount
 	fieldUnknown = fieldCount
 )
 
 var fieldNames = [fieldCount]string{
 	"type", "id", "room", "username", "message", "targetId", "content",
-	"epoch", "offset", "before", "limit", "method", "name", "data",
+	"epoch", "offset", "before", "limit", "method", "name", "data", "topic", "offsets", "ids",
 }
 
-// fieldLimits are the lengths of P2.4. The strings without one, type and
-// epoch, are only ever compared with what the server itself made.
+// fieldLimits are the lengths of P2.4. The strings without one, type, epoch and
+// topic, are only ever compared with what the server itself made.
 var fieldLimits = [fieldCount]int{
 	fieldID: maxID, fieldRoom: maxRoomName, fieldTargetID: maxUserID,
-	fieldUsername: maxUsername, fieldMethod: maxMethod, fieldName: maxMethod,
+	fieldUsername: maxUsername, fieldMethod: maxMethod, fieldName: maxMethod, fieldIDs: maxName,
 }
 
 // decode reads one client message by the rules P2.1 to P2.4. All of p is
@@ -101,7 +108,7 @@ func decode(p []byte, in *inbound) *Error {
 type decoder struct {
 	scanner
 	in   *inbound
-	seen uint16 // one bit for each field, also set by a key in the wrong case
+	seen uint32 // one bit for each field, also set by a key in the wrong case
 	// refusal is the first breach of P2.2 to P2.4. It does not end the scan:
 	// text that is not JSON takes precedence, and the id may be still to come.
 	refusal *Error
@@ -164,6 +171,8 @@ func (d *decoder) field(f field, exact bool) bool {
 		return d.raw(f)
 	case fieldOffset, fieldBefore, fieldLimit:
 		return d.integer(f)
+	case fieldOffsets, fieldIDs:
+		return d.list(f)
 	}
 	return d.text(f)
 }
@@ -255,8 +264,10 @@ func (d *decoder) text(f field) bool {
 		d.in.Epoch = s
 	case fieldMethod:
 		d.in.Method = s
-	default:
+	case fieldName:
 		d.in.Name = s
+	default:
+		d.in.Topic = s
 	}
 	return true
 }
@@ -315,6 +326,10 @@ func intern(p []byte) string {
 		return "presence"
 	case "ping":
 		return "ping"
+	case "read":
+		return "read"
+	case "received":
+		return "received"
 	}
 	return string(p)
 }
@@ -375,6 +390,12 @@ func exactField(name []byte) field {
 		return fieldName
 	case "data":
 		return fieldData
+	case "topic":
+		return fieldTopic
+	case "offsets":
+		return fieldOffsets
+	case "ids":
+		return fieldIDs
 	}
 	return fieldUnknown
 }

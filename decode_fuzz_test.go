@@ -108,6 +108,32 @@ func referenceField(in *inbound, key string, value json.RawMessage) bool {
 		in.Content = value
 	case "data":
 		in.Data = value
+	case "topic":
+		return str(&in.Topic, 0)
+	case "offsets":
+		var items []json.RawMessage
+		ok := json.Unmarshal(value, &items) == nil && len(items) >= 1 && len(items) <= 100
+		for _, item := range items {
+			n, err := strconv.ParseUint(string(item), 10, 53)
+			ok = ok && err == nil
+			in.Offsets = append(in.Offsets, int64(n))
+		}
+		if !ok {
+			in.Offsets = nil
+		}
+		return ok
+	case "ids":
+		var items []json.RawMessage
+		ok := json.Unmarshal(value, &items) == nil && len(items) >= 1 && len(items) <= 100
+		for _, item := range items {
+			s, valid := referenceString(item)
+			ok = ok && valid && len(s) >= 1 && len(s) <= 255 && strings.IndexFunc(s, unicode.IsControl) < 0
+			in.IDs = append(in.IDs, s)
+		}
+		if !ok {
+			in.IDs = nil
+		}
+		return ok
 	}
 	return true
 }

@@ -35,9 +35,11 @@ func refuseText(t *testing.T, text string, code Code) (message, id string) {
 
 func TestDecodeAllFields(t *testing.T) {
 	text := ` {"type":"message","id":"i","room":"r","username":"u","message":[1, 2],"targetId":"t",` +
-		`"content":{"a" : 1.0},"epoch":"e","offset":1,"before":2,"limit":3,"method":"m","name":"n","data":"d"} `
+		`"content":{"a" : 1.0},"epoch":"e","offset":1,"before":2,"limit":3,"method":"m","name":"n","data":"d",` +
+		`"topic":"inbox","offsets":[ 1 ,2],"ids":["a","\\u0062"]} `
 	require.Equal(t, inbound{
-		Type: "message", ID: "i", Room: "r", Username: "u", TargetID: "t", Epoch: "e", Method: "m", Name: "n",
+		Type: "message", ID: "i", Room: "r", Username: "u", TargetID: "t", Epoch: "e", Method: "m", Name: "n", Topic: "inbox",
+		Offsets: []int64{1, 2}, IDs: []string{"a", "b"},
 		Message: []byte(`[1, 2]`), Content: []byte(`{"a" : 1.0}`), Data: []byte(`"d"`),
 		Offset: 1, Before: 2, Limit: 3,
 		HasRoom: true, HasUsername: true, HasTargetID: true, HasEpoch: true,
@@ -197,6 +199,12 @@ func TestDecodeAmbiguousKeys(t *testing.T) {
 		value := `"x"`
 		if f == fieldOffset || f == fieldBefore || f == fieldLimit {
 			value = `1`
+		}
+		switch f {
+		case fieldOffsets:
+			value = `[1]`
+		case fieldIDs:
+			value = `["x"]`
 		}
 		head := `{"type":"x",`
 		if f == fieldType {

@@ -31,6 +31,10 @@ var actions = map[string]action{
 	"signal":    (*Conn).onSignal,
 	"call":      (*Conn).onCall,
 	"ping":      (*Conn).onPing,
+	"read":      (*Conn).onRead,
+	"unread":    (*Conn).onUnread,
+	"archive":   (*Conn).onArchive,
+	"received":  (*Conn).onReceived,
 }
 
 // handle carries out one message and answers it. It reports whether the
@@ -110,6 +114,9 @@ func (c *Conn) refuse(id string, err *Error) {
 func (c *Conn) clientError(err error, what string) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e
+	}
+	if e, ok := errors.AsType[positionError](err); ok {
+		return NewError(e.code, positionTexts[e.code])
 	}
 	switch {
 	case errors.Is(err, ErrClosed), errors.Is(err, ErrConnClosed), errors.Is(err, context.Canceled) && c.ctx.Err() != nil:

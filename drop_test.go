@@ -172,7 +172,7 @@ func TestBrokenStore(t *testing.T) {
 		time.Sleep(time.Second)
 		c.drain()
 		errors := s.Stats().StoreErrors
-		store.onAppend = func(_ context.Context, _ string, entries []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(_ context.Context, _ string, entries []Entry, next func() (Log, error)) (Log, error) {
 			epoch, err := next()
 			entries[0].Offset = 0
 			return epoch, err
@@ -180,9 +180,9 @@ func TestBrokenStore(t *testing.T) {
 		_, err = s.Room("r").Send(t.Context(), "stored, but where")
 		require.ErrorIs(t, err, ErrStore)
 		c.expectNone()
-		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 			_, err := next()
-			return "", err
+			return Log{}, err
 		}
 		_, err = s.Room("r").Send(t.Context(), "in no log")
 		require.ErrorIs(t, err, ErrStore)

@@ -20,6 +20,7 @@ type connectedMessage struct {
 	PingInterval     int64  // milliseconds
 	Epoch            string // position of the broadcast topic, if it has a history
 	Offset           int64
+	Receipts         bool   // left out if false (P8.6)
 	Session          string // v1 clients only
 	Resumed          *bool  // left out if nil: no session was offered
 }
@@ -38,6 +39,9 @@ func appendConnected(dst []byte, m connectedMessage) []byte {
 	dst = append(dst, `,"pingInterval":`...)
 	dst = strconv.AppendInt(dst, m.PingInterval, 10)
 	dst = appendPosition(dst, m.Epoch, m.Offset)
+	if m.Receipts {
+		dst = append(dst, `,"receipts":true`...)
+	}
 	if m.Session != "" {
 		dst = append(dst, `,"session":`...)
 		dst = appendJSONString(dst, m.Session)
@@ -73,8 +77,15 @@ func appendPrivate(dst []byte, senderID string, message []byte, timestamp int64)
 	return appendTimestamp(dst, timestamp)
 }
 
-func appendNotification(dst []byte, data []byte, timestamp int64) []byte {
-	dst = append(dst, `{"type":"notification","data":`...)
+// appendNotification appends a notification; id and kind are left out if they are "".
+func appendNotification(dst []byte, id, kind string, data []byte, timestamp int64) []byte {
+	dst = append(dst, `{"type":"notification"`...)
+	dst = appendID(dst, id)
+	if kind != "" {
+		dst = append(dst, `,"kind":`...)
+		dst = appendJSONString(dst, kind)
+	}
+	dst = append(dst, `,"data":`...)
 	dst = appendRaw(dst, data)
 	return appendTimestamp(dst, timestamp)
 }
@@ -187,6 +198,7 @@ type historyMessage struct {
 	Recovered, More *bool  // left out if nil
 	Code            Code   // why Recovered is false, else ""
 	Entries         []Entry
+	Marks           *Page // the state of an inbox, nil for other topics
 }
 
 func appendHistory(dst []byte, m historyMessage) []byte {
@@ -210,6 +222,9 @@ func appendHistory(dst []byte, m historyMessage) []byte {
 		dst = append(dst, `,"more":`...)
 		dst = strconv.AppendBool(dst, *m.More)
 	}
+	if m.Marks != nil {
+		dst = appendMarks(dst, m.Marks)
+	}
 	dst = append(dst, `,"messages":[`...)
 	for i, e := range m.Entries {
 		if i > 0 {
@@ -218,7 +233,7 @@ func appendHistory(dst []byte, m historyMessage) []byte {
 		if m.Epoch == "" {
 			dst = appendRaw(dst, e.Data)
 		} else {
-			dst = appendPositioned(dst, e.Data, m.Epoch, e.Offset)
+			dst = appendPositioned(dst, e.message(), m.Epoch, e.Offset)
 		}
 	}
 	return append(dst, "]}"...)

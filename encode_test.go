@@ -68,7 +68,7 @@ func TestEncodeMessages(t *testing.T) {
 			object{"type": "message", "room": "r", "userId": "u", "username": "n", "content": nil, "timestamp": json.Number("0")}},
 		{"private", appendPrivate(nil, nasty, raw, big), object{"type": "private", "senderId": nastyText, "message": value, "timestamp": bigNumber}},
 		{"private of the application", appendPrivate(nil, "", nil, 1), object{"type": "private", "senderId": "", "message": nil, "timestamp": json.Number("1")}},
-		{"notification", appendNotification(nil, raw, big), object{"type": "notification", "data": value, "timestamp": bigNumber}},
+		{"notification", appendNotification(nil, "", "", raw, big), object{"type": "notification", "data": value, "timestamp": bigNumber}},
 		{"broadcast", appendBroadcast(nil, nasty, "", raw), object{"type": "broadcast", "senderId": nastyText, "message": value}},
 		{"system", appendSystem(nil, nasty, nasty), object{"type": "system", "room": nastyText, "content": nastyText}},
 		{"positioned", appendPositioned(nil, appendBroadcast(nil, "s", "", raw), nasty, big),

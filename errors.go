@@ -18,6 +18,8 @@ var (
 	ErrNotFound = errors.New("parley: not found")
 	// ErrStore: the Store failed; whether a message was stored is unknown. Repeat it with the same WithID.
 	ErrStore = errors.New("parley: store failed")
+	// ErrPosition: a position in an inbox is of another epoch, lies after its newest entry, or says nothing.
+	ErrPosition = errors.New("parley: bad position")
 )
 
 // Code is the stable part of an error that a client sees.
@@ -42,7 +44,7 @@ const (
 	CodeInternal      Code = "internal"
 )
 
-// Why a position could not be resumed from: the code of a history or inbox (P4.5).
+// Why a position could not be resumed from: the code of a history or inbox (P4.5), or of a refused mark (P8.4).
 const (
 	codeGone  Code = "gone"  // what was missed is not all kept, or too much
 	codeReset Code = "reset" // the position is of another log

@@ -28,7 +28,7 @@ func (s *counters) panicked(err *error) {
 	}
 }
 
-func (g guardedStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (epoch string, err error) {
+func (g guardedStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (log Log, err error) {
 	defer g.stats.panicked(&err)
 	return g.store.Append(ctx, topic, keep, entries)
 }
@@ -51,6 +51,31 @@ func (g guardedStore) Leave(ctx context.Context, topic, node string, userIDs []s
 func (g guardedStore) Members(ctx context.Context, topic string, limit int) (members []Member, count int, err error) {
 	defer g.stats.panicked(&err)
 	return g.store.Members(ctx, topic, limit)
+}
+
+func (g guardedStore) Mark(ctx context.Context, topic string, m Mark) (marked Marked, err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Mark(ctx, topic, m)
+}
+
+func (g guardedStore) Overdue(ctx context.Context, limit int, lease time.Duration) (overdue []OverdueEntry, err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Overdue(ctx, limit, lease)
+}
+
+func (g guardedStore) AddUsers(ctx context.Context, audience string, userIDs []string) (err error) {
+	defer g.stats.panicked(&err)
+	return g.store.AddUsers(ctx, audience, userIDs)
+}
+
+func (g guardedStore) RemoveUsers(ctx context.Context, audience string, userIDs []string) (err error) {
+	defer g.stats.panicked(&err)
+	return g.store.RemoveUsers(ctx, audience, userIDs)
+}
+
+func (g guardedStore) Users(ctx context.Context, audience, after string, limit int) (userIDs []string, err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Users(ctx, audience, after, limit)
 }
 
 func (g guardedBroker) Publish(ctx context.Context, topic string, payload []byte) (err error) {

@@ -17,11 +17,12 @@ import (
 type hookStore struct {
 	inner atomic.Pointer[MemoryStore]
 
-	onAppend  func(ctx context.Context, topic string, entries []Entry, next func() (string, error)) (string, error)
+	onAppend  func(ctx context.Context, topic string, entries []Entry, next func() (Log, error)) (Log, error)
 	onRead    func(ctx context.Context, topic string, q Query, next func() (Page, error)) (Page, error)
 	onEnter   func(ctx context.Context, topic, node string, members []Member, lease time.Duration, next func() error) error
 	onLeave   func(ctx context.Context, topic, node string, userIDs []string, next func() error) error
 	onMembers func(topic string)
+	onMark    func(ctx context.Context, topic string, m Mark, next func() (Marked, error)) (Marked, error)
 }
 
 func newHookStore() *hookStore {
@@ -33,8 +34,8 @@ func newHookStore() *hookStore {
 // wipe loses everything, as the restart of a Store without persistence does.
 func (s *hookStore) wipe() { s.inner.Store(NewMemoryStore()) }
 
-func (s *hookStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (string, error) {
-	next := func() (string, error) { return s.inner.Load().Append(ctx, topic, keep, entries) }
+func (s *hookStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (Log, error) {
+	next := func() (Log, error) { return s.inner.Load().Append(ctx, topic, keep, entries) }
 	if s.onAppend == nil {
 		return next()
 	}
@@ -70,6 +71,30 @@ func (s *hookStore) Members(ctx context.Context, topic string, limit int) ([]Mem
 		s.onMembers(topic)
 	}
 	return s.inner.Load().Members(ctx, topic, limit)
+}
+
+func (s *hookStore) Mark(ctx context.Context, topic string, m Mark) (Marked, error) {
+	next := func() (Marked, error) { return s.inner.Load().Mark(ctx, topic, m) }
+	if s.onMark == nil {
+		return next()
+	}
+	return s.onMark(ctx, topic, m, next)
+}
+
+func (s *hookStore) Overdue(ctx context.Context, limit int, lease time.Duration) ([]OverdueEntry, error) {
+	return s.inner.Load().Overdue(ctx, limit, lease)
+}
+
+func (s *hookStore) AddUsers(ctx context.Context, audience string, userIDs []string) error {
+	return s.inner.Load().AddUsers(ctx, audience, userIDs)
+}
+
+func (s *hookStore) RemoveUsers(ctx context.Context, audience string, userIDs []string) error {
+	return s.inner.Load().RemoveUsers(ctx, audience, userIDs)
+}
+
+func (s *hookStore) Users(ctx context.Context, audience, after string, limit int) ([]string, error) {
+	return s.inner.Load().Users(ctx, audience, after, limit)
 }
 
 // barrier stops whoever passes it until it is opened.

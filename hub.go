@@ -20,7 +20,7 @@ const (
 
 var (
 	defaultRoomHistory = Retention{Messages: defaultHistory, Age: day}
-	defaultInbox       = Retention{Messages: defaultHistory, Age: 7 * day}
+	defaultInbox       = Retention{Messages: defaultHistory, Bytes: 1 << 20, Age: 7 * day}
 )
 
 // Hub is an http.Handler whose upgraded connections are managed clients. Its
@@ -42,6 +42,9 @@ type Hub struct {
 	kicks    kicks
 	budget   budget
 	sessions sessions
+	quota    quota
+	known    known
+	watched  chan struct{} // closed when watchOverdue has ended; nil without it
 
 	ctx     context.Context // of Store calls that belong to no single caller; ends with Shutdown
 	cancel  context.CancelFunc
@@ -58,7 +61,7 @@ type Hub struct {
 }
 
 // New returns a Hub. The only required option is Authenticator. A Hub needs
-// no start; Shutdown ends it.
+// no start; Shutdown ends it, and the goroutine that it runs for Hooks.Undelivered from the beginning.
 func New(opts Options) (*Hub, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
@@ -81,8 +84,14 @@ func New(opts Options) (*Hub, error) {
 	h.slots.init()
 	h.kicks.users = make(map[string]uint64)
 	h.sessions.init(opts.SessionKey, opts.SessionWindow)
+	h.quota.init(opts.PrivateQuota)
+	h.known.users = newAging[struct{}](knownLife)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.all = h.acquire(topicBroadcast) // never released
+	if h.watchesReceipts() {
+		h.watched = make(chan struct{})
+		go h.watchOverdue() // ends with Shutdown
+	}
 	return h, nil
 }
 
@@ -100,6 +109,7 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if c != nil {
 		h.stats.accepted.Add(1)
+		h.track(c.identity.ID)
 		go c.serve() // ends with the connection
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // Result says what became of a message.
@@ -21,12 +22,19 @@ type Result struct {
 	Duplicate bool
 	Epoch     string
 	Offset    int64
+	// Unread is the number of unread entries of the inbox that the message is in now, for the
+	// badge of an app icon; 0 for other topics.
+	Unread int
 }
 
 // SendOption is an option of a single send.
 type SendOption func(*sendOptions)
 
-type sendOptions struct{ id string }
+type sendOptions struct {
+	id, kind  string
+	ttl       time.Duration
+	receiveIn time.Duration
+}
 
 // WithID makes a send idempotent: within IdempotencyWindow, a second message
 // of the application with the same id to the same topic is neither stored nor delivered. It needs
@@ -34,26 +42,52 @@ type sendOptions struct{ id string }
 // the send fails with ErrInvalidName. Empty: no id.
 func WithID(id string) SendOption { return func(o *sendOptions) { o.id = id } }
 
+// WithKind names the kind of a notification ("order.shipped"), by which clients choose how to
+// show it. At most 64 bytes without control characters, else the send fails
+// with ErrInvalidName. Empty, the default: none. Other messages have no kind.
+func WithKind(kind string) SendOption { return func(o *sendOptions) { o.kind = kind } }
+
+// WithTTL bounds how long a notification or private message stays in the inbox, if that is less than Options.Inbox.Age:
+// after that it is not shown to devices that connect, and no longer unread. Default 0 and negative: no bound of its own.
+func WithTTL(d time.Duration) SendOption { return func(o *sendOptions) { o.ttl = max(d, 0) } }
+
+// WithUndeliveredAfter is Options.UndeliveredAfter for one notification or private message.
+// Negative: Hooks.Undelivered does not hear of it. Default 0: as the option says.
+func WithUndeliveredAfter(d time.Duration) SendOption {
+	return func(o *sendOptions) { o.receiveIn = d }
+}
+
+// outgoing is a send of the application: its options, checked, and its payload.
+type outgoing struct {
+	sendOptions
+	data []byte // JSON
+	key  string
+}
+
 // prepare encodes the payload of a send by the application, and makes its
 // idempotency key. The key cannot be that of a user, whose id has no control
 // characters and comes first.
-func (h *Hub) prepare(v any, opts []SendOption) (data []byte, key string, err error) {
+func (h *Hub) prepare(v any, opts []SendOption) (out outgoing, err error) {
 	if h.closing.Load() {
-		return nil, "", ErrClosed
+		return out, ErrClosed
 	}
-	var o sendOptions
 	for _, opt := range opts {
-		opt(&o)
+		opt(&out.sendOptions)
 	}
-	if o.id != "" {
-		if !validName(o.id, maxName) {
-			return nil, "", fmt.Errorf("%w: WithID %q", ErrInvalidName, o.id)
+	if out.kind != "" && !validName(out.kind, maxShortName) {
+		return out, fmt.Errorf("%w: WithKind %q", ErrInvalidName, out.kind)
+	}
+	if out.id != "" {
+		if !validName(out.id, maxName) {
+			return out, fmt.Errorf("%w: WithID %q", ErrInvalidName, out.id)
 		}
-		key = "\x00" + o.id
+		out.key = applicationKey(out.id)
 	}
-	data, err = h.marshal(v)
-	return data, key, err
+	out.data, err = h.marshal(v)
+	return out, err
 }
+
+func applicationKey(id string) string { return "\x00" + id }
 
 // marshal encodes a payload and checks that it can ever be delivered.
 func (h *Hub) marshal(v any) ([]byte, error) {
@@ -70,58 +104,75 @@ func (h *Hub) marshal(v any) ([]byte, error) {
 // Broadcast sends v, encoded as JSON, to all connections of all nodes.
 // It is kept only with Options.BroadcastHistory.
 func (h *Hub) Broadcast(ctx context.Context, v any, opts ...SendOption) (Result, error) {
-	message, key, err := h.prepare(v, opts)
+	out, err := h.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
-	return h.all.publish(ctx, h.all.publication(appendBroadcast(nil, "", "", message), key))
+	return h.all.publish(ctx, h.all.publication(appendBroadcast(nil, "", "", out.data), out.key))
 }
 
 // Notify sends v, encoded as JSON, as a notification to a user: to all
 // connected devices now, and into the user's inbox (Options.Inbox), from which
 // a device that connects later gets it. When it returns without an error the
-// notification is stored. An anonymous connection is addressed by its client
-// id; nothing is kept for it. ErrInvalidName if userID breaks rule P2.4.
+// notification is stored, and Result.Delivered says how many devices on this node it reached. It counts as unread until a device or
+// Inbox marks it. An anonymous connection is addressed by its client
+// id; nothing is kept for it.
+//
+// ErrInvalidName if userID breaks rule P2.4, ErrTooLarge, ErrNotFound if
+// Options.UserExists says that there is no such user; then nothing has changed. ErrStore: see there.
 func (h *Hub) Notify(ctx context.Context, userID string, v any, opts ...SendOption) (Result, error) {
-	data, key, err := h.prepare(v, opts)
+	out, err := h.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
-	return h.toUser(ctx, userID, appendNotification(nil, data, nowMillis()), key, false)
+	return h.notify(ctx, userID, out)
+}
+
+func (h *Hub) notify(ctx context.Context, userID string, out outgoing) (Result, error) {
+	data := appendNotification(nil, out.id, out.kind, out.data, nowMillis())
+	return h.toUser(ctx, userID, mail{outgoing: outgoing{out.sendOptions, data, out.key}})
 }
 
 // NotifyAll sends v, encoded as JSON, as a notification to all connections of
-// all nodes. It is not kept: who is not connected does not get it.
-func (h *Hub) NotifyAll(ctx context.Context, v any) (Result, error) {
-	data, _, err := h.prepare(v, nil)
+// all nodes. It is not kept and not counted as unread: who is not connected does not get it. To reach the
+// inboxes of all users see KnownUsers and NotifyEach. Of the options only WithKind counts.
+func (h *Hub) NotifyAll(ctx context.Context, v any, opts ...SendOption) (Result, error) {
+	out, err := h.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
-	p := &publication{entry: Entry{Data: appendNotification(nil, data, nowMillis())}}
+	p := &publication{entry: Entry{Data: appendNotification(nil, "", out.kind, out.data, nowMillis())}}
 	return h.all.publish(ctx, p)
 }
 
 // Private sends v, encoded as JSON, as a private message of the application:
 // to the inbox and all devices of the user of this id, or, if id is the client
-// id of a connection, to that connection alone; then it is not kept.
+// id of a connection, to that connection alone; then it is not kept. Errors as for Notify.
 func (h *Hub) Private(ctx context.Context, id string, v any, opts ...SendOption) (Result, error) {
-	message, key, err := h.prepare(v, opts)
+	out, err := h.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
-	return h.private(ctx, id, "", message, key, false)
+	return h.private(ctx, id, mail{outgoing: out})
 }
 
-func (h *Hub) private(ctx context.Context, id, sender string, message []byte, key string, present bool) (Result, error) {
+// mail is a message on its way to a user.
+type mail struct {
+	outgoing
+	sender string // the user id of the client that sent it; "" for the application
+}
+
+func (h *Hub) private(ctx context.Context, id string, m mail) (Result, error) {
+	sender := m.sender
 	if mutant("forged") {
 		sender = id
 	}
-	return h.toUser(ctx, id, appendPrivate(nil, sender, message, nowMillis()), key, present)
+	m.data = appendPrivate(nil, sender, m.data, nowMillis())
+	return h.toUser(ctx, id, m)
 }
 
-// toUser delivers data to a connection or a user. With present, the user must
-// be connected: what clients send must not fill inboxes of users who may not exist.
-func (h *Hub) toUser(ctx context.Context, id string, data []byte, key string, present bool) (Result, error) {
+// toUser delivers m, whose data is the whole message, to a connection or a user.
+func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 	if h.closing.Load() {
 		return Result{}, ErrClosed
 	}
@@ -129,7 +180,7 @@ func (h *Hub) toUser(ctx context.Context, id string, data []byte, key string, pr
 		return Result{}, fmt.Errorf("%w: user %q", ErrInvalidName, id)
 	}
 	if c := h.Conn(id); c != nil {
-		f := newFrame(append(newBuffer(len(data)), data...))
+		f := newFrame(append(newBuffer(len(m.data)), m.data...))
 		err := c.push(f)
 		if err != nil {
 			err = ErrNotFound // it ends, like one that has ended already
@@ -141,8 +192,30 @@ func (h *Hub) toUser(ctx context.Context, id string, data []byte, key string, pr
 	if mutant("offline") && t.roster.count.Load() == 0 {
 		return Result{}, nil
 	}
-	if present && h.opts.Broker == nil && t.roster.count.Load() == 0 {
-		return Result{}, ErrNotFound
+	if t.roster.count.Load() == 0 {
+		if err := h.mayStore(ctx, id, m.sender); err != nil {
+			return Result{}, err
+		}
 	}
-	return t.publish(ctx, t.publication(data, key))
+	p := t.publication(m.data, m.key)
+	p.entry.TTL, p.entry.ReceiveIn = m.ttl, h.receiveIn(m.receiveIn)
+	return t.publish(ctx, p)
+}
+
+// mayStore decides whether a message to a user who is not connected here may fill the user's inbox.
+func (h *Hub) mayStore(ctx context.Context, userID, sender string) error {
+	exists := h.opts.UserExists
+	if exists == nil {
+		if sender != "" && h.opts.Broker == nil {
+			return ErrNotFound // users who may not exist get no inbox from clients
+		}
+	} else if ok, err := exists(ctx, userID); err != nil {
+		return fmt.Errorf("parley: Options.UserExists: %w", err)
+	} else if !ok {
+		return ErrNotFound
+	}
+	if sender != "" && !h.quota.allow(sender) {
+		return NewError(CodeLimit, "too many private messages to users who are away: try again later")
+	}
+	return nil
 }

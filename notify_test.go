@@ -158,7 +158,7 @@ func TestPrivateToSomebodyUnknown(t *testing.T) {
 		require.Empty(t, inboxOf(t, h, "ghost").entries())
 
 		// Nor while the application is just sending something to the same id.
-		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 			slow.pass()
 			return next()
 		}
@@ -276,8 +276,8 @@ func TestNotifyWithoutStore(t *testing.T) {
 		store := newHookStore()
 		h := newHub(t, Options{Store: store})
 		d := attach(t, h, directOptions{user: "kim", v1: true})
-		store.onAppend = func(context.Context, string, []Entry, func() (string, error)) (string, error) {
-			return "", errors.New("down")
+		store.onAppend = func(context.Context, string, []Entry, func() (Log, error)) (Log, error) {
+			return Log{}, errors.New("down")
 		}
 		_, err := h.Notify(t.Context(), "kim", "x", WithID("1"))
 		require.ErrorIs(t, err, ErrStore)

@@ -52,8 +52,21 @@ type Options struct {
 	// zero RoomConfig for every room.
 	Room func(name string) RoomConfig
 	// Inbox is how much is kept for each identified user: notifications and
-	// private messages. Default 100 messages, 7 days. Nothing is kept for anonymous users.
+	// private messages. Default 100 messages, 1 MiB, 7 days. Nothing is kept for anonymous users. Whoever fills an
+	// inbox pushes out what is oldest, and the user is told that something unread went (P8.3).
 	Inbox Retention
+	// UserExists is asked before something is stored for a user who is not connected to this node. Nil: the application
+	// is trusted to notify only users who exist, and clients can send private messages only to
+	// users who are connected (without a Broker to this node). An error fails the send. It runs without any lock held.
+	UserExists func(ctx context.Context, userID string) (bool, error)
+	// PrivateQuota is how many private messages a user may send in an hour to users who are not
+	// connected to this node, over all connections to it. More are refused with CodeLimit. Default 60; negative: no limit.
+	PrivateQuota int
+	// UndeliveredAfter is the time after which Hooks.Undelivered hears of what no device has received. Default 1 min; negative: only of
+	// sends with WithUndeliveredAfter. Without the hook it has no effect.
+	UndeliveredAfter time.Duration
+	// TrackUsers adds every identified user who connects to Hub.KnownUsers, with a write to the Store at most once an hour a user and node. Default: off.
+	TrackUsers bool
 	// BroadcastHistory is how much is kept of broadcasts. Default: nothing.
 	BroadcastHistory Retention
 
@@ -149,6 +162,12 @@ type Hooks struct {
 	// when it has ceased to be one.
 	Join  func(ctx context.Context, c *Conn, room *Room)
 	Leave func(c *Conn, room *Room)
+	// Undelivered runs when a notification or private message has waited for Options.UndeliveredAfter
+	// and no device of the user has received it, to send an e-mail or a push: once per cluster, in a goroutine of its own. ctx ends after 45
+	// s or with Shutdown. After an error, a panic, a longer run or the end of the process it runs again, a minute later or on another
+	// node: a provider's idempotency key can be made of Inbox.Epoch and Entry.Offset. With this hook v1 clients send receipts (P8.6);
+	// plain clients cannot, so for users who have only these it runs always.
+	Undelivered func(ctx context.Context, u Undelivered) error
 	// Message runs before a client's room message, private message or
 	// broadcast is accepted, after Authorize. An error refuses it, see Error.
 	Message func(ctx context.Context, c *Conn, m ClientMessage) error
@@ -199,6 +218,8 @@ func (o *Options) setDefaults() error {
 	or(&o.RateLimit, 50)
 	or(&o.RateBurst, 200)
 	or(&o.MaxPerUser, 16)
+	or(&o.PrivateQuota, 60)
+	or(&o.UndeliveredAfter, time.Minute)
 	or(&o.MaxRooms, 128)
 	return o.check()
 }

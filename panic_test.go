@@ -186,7 +186,7 @@ func TestPanicsInStore(t *testing.T) {
 	}
 	for name, set := range map[string]func(s *hookStore){
 		"Append": func(s *hookStore) {
-			s.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+			s.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 				check()
 				return next()
 			}

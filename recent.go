@@ -127,7 +127,8 @@ func (t *topic) catchUp(ctx context.Context, pos *position) (replay, error) {
 	if err != nil {
 		return replay{}, err
 	}
-	if t.roster.count.Load() > 1 { // else there is nobody to share it with
+	// Else there is nobody to share it with. Of an inbox the marks would be old.
+	if t.roster.count.Load() > 1 && t.user == "" {
 		t.remember(l)
 	}
 	r, _ := t.replayOf(l, pos, true)
@@ -264,6 +265,9 @@ func (t *topic) newHistoryFrame(r replay) *frame {
 		m.Room = t.roomName()
 	case t.name != topicBroadcast:
 		m.Type = "inbox"
+	}
+	if t.user != "" {
+		m.Marks = &r.page
 	}
 	size := 128
 	for _, e := range r.page.Entries {

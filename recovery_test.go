@@ -199,7 +199,7 @@ func TestNoOrderBetweenTopics(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store := newHookStore()
 		gate := newBarrier()
-		store.onAppend = func(_ context.Context, topic string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(_ context.Context, topic string, _ []Entry, next func() (Log, error)) (Log, error) {
 			if topic == roomPrefix+"slow" {
 				gate.pass()
 			}

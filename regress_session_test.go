@@ -266,7 +266,7 @@ func TestPlainClientBesideAV1Client(t *testing.T) {
 		s := serve(t, Options{Store: store})
 		plain := s.connect(dialOptions{user: "kim"})
 		synctest.Wait()
-		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 			epoch, err := next()
 			gate.pass() // the answer is on its way
 			return epoch, err
@@ -311,9 +311,9 @@ func TestRejoinOfLargeRooms(t *testing.T) {
 func TestShutdownWaitsForABatchBehindASystemMessage(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store, gate := newHookStore(), newBarrier()
-		store.onAppend = func(ctx context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(ctx context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 			if err := gate.passCtx(ctx); err != nil {
-				return "", err
+				return Log{}, err
 			}
 			return next()
 		}

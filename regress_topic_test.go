@@ -18,7 +18,7 @@ import (
 // appendsWaitFor returns a Store whose appends stop at the barrier.
 func appendsWaitFor(gate *barrier) *hookStore {
 	store := newHookStore()
-	store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+	store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 		gate.pass()
 		return next()
 	}
@@ -94,7 +94,7 @@ func TestMessageOutlivesItsSender(t *testing.T) {
 func TestLargeBatchClosesNobodyWhoReads(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store := newHookStore()
-		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 			time.Sleep(200 * time.Millisecond)
 			return next()
 		}

@@ -13,6 +13,8 @@ const (
 	maxReplay = 1000
 )
 
+var errNoEpoch = errors.New("broken Store: a log without epoch")
+
 // position is the last message of a topic that a client has processed.
 type position struct {
 	epoch  string
@@ -47,6 +49,7 @@ func (t *topic) read(ctx context.Context, q Query) (Page, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.hub.opts.StoreTimeout)
 	defer cancel()
+	q.Marks = t.user != "" && q.Limit > 0
 	page, err := t.hub.opts.Store.Read(ctx, t.name, q)
 	if err == nil {
 		err = page.check(q)
@@ -65,7 +68,7 @@ func (t *topic) read(ctx context.Context, q Query) (Page, error) {
 func (p Page) check(q Query) error {
 	switch {
 	case p.Epoch == "":
-		return errors.New("broken Store: a page without epoch")
+		return errNoEpoch
 	case p.First < 1 || p.First > p.Top+1:
 		return fmt.Errorf("broken Store: first offset %d, top %d", p.First, p.Top)
 	}

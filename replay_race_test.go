@@ -43,7 +43,7 @@ func (s *stage) slow() {
 		s.calls++
 		return s.calls
 	}
-	s.store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+	s.store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 		name := fmt.Sprintf("append %03d", number())
 		s.turns.await(name)
 		defer s.turns.await(name + " done")

@@ -26,7 +26,7 @@ func (r *Room) Name() string { return r.name }
 // stored and queued for every member on this node. If ctx ends earlier, the
 // outcome is unknown: repeat it with the same WithID.
 func (r *Room) Send(ctx context.Context, v any, opts ...SendOption) (Result, error) {
-	content, key, err := r.hub.prepare(v, opts)
+	out, err := r.hub.prepare(v, opts)
 	if err != nil {
 		return Result{}, err
 	}
@@ -35,8 +35,8 @@ func (r *Room) Send(ctx context.Context, v any, opts ...SendOption) (Result, err
 		return Result{}, err
 	}
 	defer t.release()
-	data := appendRoomMessage(nil, r.name, "", "", content, nowMillis())
-	return t.publish(ctx, t.publication(data, key))
+	data := appendRoomMessage(nil, r.name, "", "", out.data, nowMillis())
+	return t.publish(ctx, t.publication(data, out.key))
 }
 
 // Join makes a connection a member, as if its client had asked for it but
@@ -138,8 +138,8 @@ func (t *topic) roomName() string { return t.name[len(roomPrefix):] }
 // publication returns one for data, kept if the topic keeps anything.
 func (t *topic) publication(data []byte, key string) *publication {
 	return &publication{
-		entry: Entry{Key: key, Time: nowMillis(), Data: data},
-		store: t.keep.keeps(),
+		entry: Entry{Key: key, Time: nowMillis(), Data: data, Unread: t.user != ""},
+		store: t.keep.keeps(), inbox: t.user != "",
 	}
 }
 

@@ -66,6 +66,9 @@ func (h *Hub) await(ctx context.Context, idle chan struct{}, conns []*Conn) erro
 	// What was taken from clients and from the application is stored, if that can be.
 	err = cmp.Or(wait(ctx, h.noRuns()), err)
 	h.cancel()
+	if h.watched != nil {
+		err = cmp.Or(wait(ctx, h.watched), err)
+	}
 	return cmp.Or(wait(ctx, h.stopped), err)
 }
 

@@ -270,12 +270,12 @@ func TestMessagesDuringShutdown(t *testing.T) {
 func TestShutdownFinishesPublishes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store := newHookStore()
-		store.onAppend = func(ctx context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(ctx context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 			select {
 			case <-time.After(2 * time.Second):
 				return next()
 			case <-ctx.Done():
-				return "", ctx.Err()
+				return Log{}, ctx.Err()
 			}
 		}
 		h := newHub(t, Options{Store: store})
@@ -300,9 +300,9 @@ func TestShutdownFinishesPublishes(t *testing.T) {
 func TestShutdownDoesNotWaitForAHangingStore(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store := newHookStore()
-		store.onAppend = func(ctx context.Context, _ string, _ []Entry, _ func() (string, error)) (string, error) {
+		store.onAppend = func(ctx context.Context, _ string, _ []Entry, _ func() (Log, error)) (Log, error) {
 			<-ctx.Done()
-			return "", ctx.Err()
+			return Log{}, ctx.Err()
 		}
 		h := newHub(t, Options{Store: store, StoreTimeout: time.Hour})
 		go func() { _, _ = h.Room("r").Send(context.Background(), 1) }()

@@ -62,6 +62,7 @@ func (c *Conn) greet() {
 	}
 	if c.identity.ID != "" {
 		m.Username = c.name
+		m.Receipts = c.v1 && h.watchesReceipts()
 	}
 	var pos *position
 	if c.offer != nil {
@@ -136,6 +137,7 @@ func (c *Conn) openInbox() {
 		c.offer.inbox = nil
 	}
 	pos := c.offer.inbox
+	c.tookAlready(pos)
 	if c.readInbox(pos) != nil {
 		c.later("the inbox", func() error { return c.readInbox(pos) })
 	}

@@ -39,6 +39,10 @@ type Stats struct {
 	WrittenBytes    uint64
 	Writes          uint64 // write calls: Written/Writes is how well frames are joined
 
+	// Inboxes.
+	Marked      uint64 // entries marked as read, unread or archived
+	Undelivered uint64 // entries that Hooks.Undelivered took care of
+
 	// Faults.
 	Panics        uint64 // in application code
 	HandlerErrors uint64 // errors of handlers and hooks that were no *Error
@@ -55,6 +59,7 @@ type counters struct {
 	resumed, replaced, sessionsRefused                                                                                   atomic.Uint64
 	closedSlow, closedOverBudget, closedNoHeartbeat, closedAbuse, protocolErrors                                         atomic.Uint64
 	receivedMessages, receivedBytes, refused, rateLimited                                                                atomic.Uint64
+	marked, undelivered                                                                                                  atomic.Uint64
 	delivered, dropped, signalsReplaced, signalsDropped                                                                  atomic.Uint64
 	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors, brokerErrors, brokerGarbage, logsSuppressed atomic.Uint64
 }
@@ -123,6 +128,7 @@ func (h *Hub) Stats() Stats {
 		Delivered: s.delivered.Load(), Dropped: s.dropped.Load(),
 		SignalsReplaced: s.signalsReplaced.Load(), SignalsDropped: s.signalsDropped.Load(),
 		Written: s.writtenFrames.Load(), WrittenBytes: s.writtenBytes.Load(), Writes: s.writes.Load(),
+		Marked: s.marked.Load(), Undelivered: s.undelivered.Load(),
 		Panics: s.panics.Load(), HandlerErrors: s.handlerErrors.Load(), StoreErrors: s.storeErrors.Load(),
 		BrokerErrors: s.brokerErrors.Load(), BrokerGarbage: s.brokerGarbage.Load(), LogsSuppressed: s.logsSuppressed.Load(),
 	}

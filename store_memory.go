@@ -24,7 +24,7 @@ const (
 	memorySweep = 2
 )
 
-var errMemoryKeep = errors.New("parley: Append needs keep.Messages > 0 and keep.Age >= 0")
+var errMemoryKeep = errors.New("parley: Append needs keep.Messages > 0, keep.Bytes >= 0 and keep.Age >= 0")
 
 // MemoryStore is a [Store] in the memory of this process: what it holds ends
 // with the process, and the epochs tell clients so. It may be used by several
@@ -42,7 +42,7 @@ var errMemoryKeep = errors.New("parley: Append needs keep.Messages > 0 and keep.
 //     anybody is in the room: a client that missed nothing resumes. Then it is dropped.
 //     A topic with Age 0 stays for good.
 //   - When MaxBytes is exceeded, the oldest messages of the topics that were not appended to
-//     for longest go, with their keys. So a flood of new topics costs the quiet ones
+//     for longest go, read or not, with their keys. So a flood of new topics costs the quiet ones
 //     their history, not the busy ones. Who misses something is told so when resuming. If there are
 //     still too many topics, those without messages are dropped early, except rooms with somebody in them.
 //   - A topic to which nothing was appended and in whose room nobody is costs
@@ -50,16 +50,23 @@ var errMemoryKeep = errors.New("parley: Append needs keep.Messages > 0 and keep.
 //     above, unless topics are dropped early.
 //   - Keys are remembered for IdempotencyWindow, but no more than the newest
 //     10,000 of a topic, or as many as its log keeps if that is more.
+//   - Messages whose time to live is over keep their place, but not their data. They go like others.
+//   - Mark and a Read with Query.Marks look at every message of the log that may be concerned, but
+//     a Mark that has nothing to change looks at none. Without them nothing is counted up: how many
+//     are unread is known at any time. Overdue looks only at what is due, however much waits.
+//   - Audiences are kept until their users are removed.
 //   - Enter costs the same in rooms of any size, and so does Members with limit 0
 //     except when a lease has run out. Members with a limit looks at every
 //     user of the room, which takes 0.8 ms with 15,000 users and holds up the topic meanwhile.
 type MemoryStore struct {
 	// MaxBytes is how much the logs may take altogether. Counted are, for each topic,
 	// 600 bytes and its name, for each message 100 bytes and its data, and for each
-	// key that is remembered 100 bytes and the key. A message larger than MaxBytes is
-	// kept alone. Presence is not counted: a user in a room takes about 170
-	// bytes, and the first one 700. The garbage collector needs space of its own on
-	// top, as much again by default.
+	// key that is remembered 100 bytes and the key. A topic with messages that count as
+	// unread, have a time to live or may become overdue takes 200 bytes more, each message in it
+	// 100 bytes and its key more, and one that waits to be received 100 more still. A message
+	// larger than MaxBytes is kept alone. Presence and audiences are not counted: a user in a room
+	// takes about 170 bytes, and the first one 700; a user in an audience takes the id
+	// and 16 to 40 bytes. The garbage collector needs space of its own on top, as much again by default.
 	//
 	// Set it before first use. 0 means 256 MiB, a negative number no bound.
 	MaxBytes int64
@@ -70,6 +77,9 @@ type MemoryStore struct {
 	bytes   atomic.Int64  // the sum of memoryTopic.counted
 	evicted atomic.Uint64 // entries
 	shards  [memoryShards]memoryShard
+
+	overdue   memoryOverdue
+	audiences memoryAudiences
 }
 
 var _ Store = (*MemoryStore)(nil)
@@ -142,24 +152,22 @@ func NewMemoryStore() *MemoryStore {
 func newMemoryEpoch() string { return rand.Text()[:10] }
 
 // Append implements [Store].
-func (s *MemoryStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (string, error) {
+func (s *MemoryStore) Append(ctx context.Context, topic string, keep Retention, entries []Entry) (Log, error) {
 	if err := ctx.Err(); err != nil {
-		return "", err
+		return Log{}, err
 	}
-	if keep.Messages <= 0 || keep.Age < 0 {
-		return "", errMemoryKeep
+	if keep.Messages <= 0 || keep.Bytes < 0 || keep.Age < 0 {
+		return Log{}, errMemoryKeep
 	}
-	sh, use := s.shard(topic), memoryAppend
+	sh := s.shard(topic)
 	if len(entries) == 0 {
-		use = memoryLook
+		return s.stand(sh, topic), nil
 	}
-	t, epoch := sh.lock(topic, use)
-	if t == nil {
-		return epoch, nil
-	}
+	t, _ := sh.lock(topic, memoryAppend)
 	now := s.now() // under the lock, so that the times in a log ascend
+	t.log.prepare(t, &s.overdue, entries)
 	t.log.append(now, keep, entries)
-	total, listed := s.settle(t), t.listed.Load()
+	total, listed, log := s.settle(t), t.listed.Load(), t.stand()
 	t.mu.Unlock()
 	if !listed {
 		sh.relist(t)
@@ -168,7 +176,19 @@ func (s *MemoryStore) Append(ctx context.Context, topic string, keep Retention, 
 		s.makeSpace(t, total, limit, now)
 	}
 	s.sweep(now)
-	return t.epoch, nil
+	return log, nil
+}
+
+// stand returns how the log of a topic stands, and creates nothing.
+func (s *MemoryStore) stand(sh *memoryShard, topic string) Log {
+	t, epoch := sh.lock(topic, memoryLook)
+	if t == nil {
+		return Log{Epoch: epoch}
+	}
+	defer t.mu.Unlock()
+	t.log.expire(s.now())
+	s.settle(t)
+	return t.stand()
 }
 
 // Read implements [Store].
@@ -178,12 +198,12 @@ func (s *MemoryStore) Read(ctx context.Context, topic string, q Query) (Page, er
 	}
 	t, epoch := s.shard(topic).lock(topic, memoryLook)
 	if t == nil {
-		return Page{Epoch: epoch, First: 1}, nil
+		return Page{Log: Log{Epoch: epoch}, First: 1}, nil
 	}
 	defer t.mu.Unlock()
 	page := t.log.read(s.now(), q)
 	s.settle(t)
-	page.Epoch = t.epoch
+	page.Log = t.stand()
 	return page, nil
 }
 

@@ -12,6 +12,9 @@ const (
 	memoryTopicCost = 600
 	memoryEntryCost = 100
 	memoryKeyCost   = 100
+	memoryMarksCost = 200 // a topic with memoryMarks
+	memoryMarkCost  = 100 // an entry of such a topic
+	memoryDueCost   = 100 // an entry that may become overdue
 	// memorySlack: when the budget is exceeded, this part of it is freed at once, so
 	// that a full store does not look for the coldest topic in every Append.
 	memorySlack = 256
@@ -45,7 +48,7 @@ func (s *MemoryStore) limit() int64 {
 func (s *MemoryStore) settle(t *memoryTopic) int64 {
 	size := int64(0)
 	if t.log.top > 0 { // a mere room is not counted: nothing could be removed from it
-		size = memoryTopicCost + int64(len(t.name)) + t.log.size + t.log.keys.size
+		size = memoryTopicCost + int64(len(t.name)) + t.log.size()
 	}
 	change := size - t.counted
 	t.counted = size

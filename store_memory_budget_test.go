@@ -78,14 +78,14 @@ func (a *auditor) add(topic string, keep parley.Retention, size int, key string)
 	data := fmt.Sprintf("%d %0*d", a.n, size, 0)
 	a.mu.Unlock()
 	entries := []parley.Entry{{Data: []byte(data), Key: key}}
-	epoch, err := a.Append(context.Background(), topic, keep, entries)
+	log, err := a.Append(context.Background(), topic, keep, entries)
 	if err != nil {
 		a.t.Error(err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !entries[0].Duplicate {
-		a.see(position{topic, epoch, entries[0].Offset}, data)
+		a.see(position{topic, log.Epoch, entries[0].Offset}, data)
 	}
 }
 

@@ -49,9 +49,25 @@ func (s *MemoryStore) recount() (n int64) {
 			for i := range t.log.entries.len() {
 				n += memoryEntryCost + int64(len(t.log.entries.at(i).data))
 			}
+			n += t.log.marks.recount()
 			for i := range t.log.keys.queue.len() {
 				n += memoryKeyCost + int64(len(t.log.keys.queue.at(i).key))
 			}
+		}
+	}
+	return n
+}
+
+func (k *memoryMarks) recount() (n int64) {
+	if k == nil {
+		return 0
+	}
+	n = memoryMarksCost
+	for i := range k.entries.len() {
+		m := k.entries.at(i)
+		n += memoryMarkCost + int64(len(m.key))
+		if m.due != nil {
+			n += memoryDueCost
 		}
 	}
 	return n
@@ -180,7 +196,7 @@ func TestMemoryStoreEvictionKeepsBounds(t *testing.T) {
 		for i := 0; len(readAll(t, s, "left").Entries) > 0; i++ {
 			put(t, s, fmt.Sprint("first", i), usual)
 		}
-		bounds := Page{Epoch: left, First: 3, Top: 2}
+		bounds := Page{Log: Log{Epoch: left, Version: 2}, First: 3, Top: 2}
 		require.Equal(t, bounds, readAll(t, s, "left"))
 		flood()
 		require.NotEqual(t, left, readAll(t, s, "left").Epoch)

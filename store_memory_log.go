@@ -8,14 +8,15 @@ type memoryLog struct {
 	keep    Retention
 	used    time.Duration // when the last Append was
 	entries memoryRing[memoryEntry]
-	size    int64 // of the entries, for MaxBytes
+	bytes   int64 // of the data of the entries
 	keys    memoryKeys
+	marks   *memoryMarks // nil until an entry comes that needs it
 }
 
 type memoryEntry struct {
 	at   time.Duration // when it was appended, since MemoryStore.start
 	time int64
-	data []byte
+	data []byte // nil when the TTL has passed, and only then
 }
 
 // append adds entries and fills in their Offset and Duplicate.
@@ -30,19 +31,25 @@ func (l *memoryLog) append(now time.Duration, keep Retention, entries []Entry) {
 				continue
 			}
 		}
+		if l.entries.len() >= keep.Messages {
+			l.discard(1, true)
+		}
 		l.top++
 		e.Offset, e.Duplicate = l.top, false
 		// A copy of exactly this length: nobody can append to it in place either.
 		data := make([]byte, len(e.Data))
 		copy(data, e.Data)
-		if l.entries.len() >= keep.Messages {
-			l.discard(1)
-		}
-		l.size += memoryEntryCost + int64(len(data))
+		l.bytes += int64(len(data))
 		l.entries.push(memoryEntry{at: now, time: e.Time, data: data}, keep.Messages)
+		if l.marks != nil {
+			l.marks.add(now, e, keep.Messages)
+		}
 		if e.Key != "" {
 			l.keys.add(now, e.Key, l.top, max(memoryKeyLimit, keep.Messages))
 		}
+	}
+	for keep.Bytes > 0 && l.bytes > keep.Bytes && l.entries.len() > 1 {
+		l.discard(1, true)
 	}
 }
 
@@ -53,26 +60,44 @@ func (l *memoryLog) expire(now time.Duration) {
 	if n == 0 {
 		return
 	}
-	drop := max(n-l.keep.Messages, 0)
+	if l.marks != nil {
+		l.lapse(now)
+	}
+	old := 0
 	if age := l.keep.Age; age > 0 {
 		if now-l.entries.at(n-1).at >= age {
-			drop = n // the newest is too old, so all are: the common case of a quiet topic
+			old = n // the newest is too old, so all are: the common case of a quiet topic
 		}
-		for drop < n && now-l.entries.at(drop).at >= age {
-			drop++
+		for old < n && now-l.entries.at(old).at >= age {
+			old++
 		}
 	}
-	if drop > 0 {
-		l.discard(drop)
-	}
+	l.discard(old, false) // first, because what is too old is not missed
+	l.discard(n-old-l.keep.Messages, true)
 }
 
-// discard removes the n oldest entries.
-func (l *memoryLog) discard(n int) {
+// discard removes the n oldest entries, if n is positive. lost says that it is for want of
+// space, so that clients are to be told about those that were unread.
+func (l *memoryLog) discard(n int, lost bool) {
+	if n <= 0 {
+		return
+	}
 	for i := range n {
-		l.size -= memoryEntryCost + int64(len(l.entries.at(i).data))
+		l.bytes -= int64(len(l.entries.at(i).data))
+	}
+	if l.marks != nil {
+		l.marks.discard(n-(l.entries.len()-l.marks.entries.len()), l.top, lost)
 	}
 	l.entries.discard(n)
+}
+
+// size is what the log counts for MaxBytes.
+func (l *memoryLog) size() int64 {
+	size := memoryEntryCost*int64(l.entries.len()) + l.bytes + l.keys.size
+	if l.marks != nil {
+		size += l.marks.size()
+	}
+	return size
 }
 
 // bare reports whether only the bounds are left.
@@ -82,26 +107,29 @@ func (l *memoryLog) bare() bool { return l.entries.len() == 0 && l.keys.queue.le
 // that cost. At least least of them stay. Keys go first when their entries
 // have left the log, as the contract allows for want of space, but not before.
 func (l *memoryLog) trim(need int64, least int) (removed int) {
-	goal := l.size + l.keys.size - need
-	for l.size+l.keys.size > goal {
+	goal := l.size() - need
+	for l.size() > goal {
 		switch first := l.top - int64(l.entries.len()) + 1; {
 		case l.keys.behind(first):
 			l.keys.forget(1)
 		case l.entries.len() <= least:
 			return removed
 		default:
-			l.discard(1)
+			l.discard(1, true)
 			removed++
 		}
 	}
 	return removed
 }
 
-// read returns a stretch of the log, without the epoch.
+// read returns a stretch of the log, without Page.Log.
 func (l *memoryLog) read(now time.Duration, q Query) Page {
 	l.expire(now)
 	first := l.top - int64(l.entries.len()) + 1
 	page := Page{First: first, Top: l.top}
+	if q.Marks && l.marks != nil {
+		page.Read, page.Archived = l.marks.spans(memoryRead, l.top), l.marks.spans(memoryArchived, l.top)
+	}
 
 	from, to := first, l.top // the offsets wanted, both included
 	if q.Forward {

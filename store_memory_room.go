@@ -27,7 +27,7 @@ type memoryLease struct {
 func (r *memoryRoom) empty() bool { return len(r.users.m) == 0 }
 
 func (r *memoryRoom) enter(now time.Duration, node string, members []Member, lease time.Duration) {
-	end := now + min(lease, math.MaxInt64-max(now, 0))
+	end := memoryAfter(now, lease)
 	if r.empty() || end < r.ends {
 		r.ends = end
 	}
@@ -42,6 +42,11 @@ func (r *memoryRoom) enter(now time.Duration, node string, members []Member, lea
 		copy(leases[i:], leases[i+1:])
 		leases[len(leases)-1] = l
 	}
+}
+
+// memoryAfter is the time d after now, or the latest that there is.
+func memoryAfter(now, d time.Duration) time.Duration {
+	return now + min(d, math.MaxInt64-max(now, 0))
 }
 
 func (r *memoryRoom) leave(node string, userIDs []string) {

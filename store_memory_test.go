@@ -27,9 +27,9 @@ func TestMemoryStore(t *testing.T) {
 func appendOne(t testing.TB, s parley.Store, topic string, keep parley.Retention) (epoch string, offset int64) {
 	t.Helper()
 	entries := []parley.Entry{{Data: []byte(`{"a":1}`)}}
-	epoch, err := s.Append(context.Background(), topic, keep, entries)
+	log, err := s.Append(context.Background(), topic, keep, entries)
 	require.NoError(t, err)
-	return epoch, entries[0].Offset
+	return log.Epoch, entries[0].Offset
 }
 
 func read(t testing.TB, s parley.Store, topic string) parley.Page {
@@ -58,13 +58,13 @@ func TestMemoryStoreKeepsBoundsForGrace(t *testing.T) {
 			epoch, _ := appendOne(t, s, "t", keep)
 			time.Sleep(tc.age + tc.grace)
 			busy(t, s)
-			require.Equal(t, parley.Page{Epoch: epoch, First: 2, Top: 1}, read(t, s, "t"), "at the end of the grace")
+			require.Equal(t, parley.Page{Log: parley.Log{Epoch: epoch, Version: 1}, First: 2, Top: 1}, read(t, s, "t"), "at the end of the grace")
 
 			time.Sleep(time.Second)
 			busy(t, s)
 			page := read(t, s, "t")
 			require.NotEqual(t, epoch, page.Epoch)
-			require.Equal(t, parley.Page{Epoch: page.Epoch, First: 1}, page, "after the grace")
+			require.Equal(t, parley.Page{Log: parley.Log{Epoch: page.Epoch}, First: 1}, page, "after the grace")
 			again, offset := appendOne(t, s, "t", keep)
 			require.Equal(t, page.Epoch, again)
 			require.EqualValues(t, 1, offset)
@@ -149,7 +149,7 @@ func TestMemoryStorePositionsNameOneMessage(t *testing.T) {
 
 func TestMemoryStoreRefusesBadRetention(t *testing.T) {
 	s := parley.NewMemoryStore()
-	for _, keep := range []parley.Retention{{}, {Messages: -1}, {Messages: 1, Age: -1}} {
+	for _, keep := range []parley.Retention{{}, {Messages: -1}, {Messages: 1, Age: -1}, {Messages: 1, Bytes: -1}} {
 		_, err := s.Append(t.Context(), "t", keep, []parley.Entry{{}})
 		require.Error(t, err, "%+v", keep)
 	}

@@ -2,7 +2,6 @@ package parley
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -27,6 +26,7 @@ type topic struct {
 	keep   Retention
 	roster roster
 	room   *roomState // nil unless this is a room
+	user   string     // whose inbox this is, else ""
 
 	refs int // guarded by topicTable.mu: members, publishers and timers
 
@@ -52,7 +52,8 @@ type publication struct {
 	key   string // see frame
 	// remote: it came from another node, and was appended there if it has an epoch.
 	remote bool
-	epoch  string
+	log    Log  // how the log stands with it; without an epoch it is not stored
+	inbox  bool // the frame carries log.Unread and log.Version (P8.1)
 
 	frame *frame
 	err   error
@@ -98,7 +99,7 @@ func (t *topic) await(ctx context.Context, p *publication, lead bool) (Result, e
 }
 
 func (p *publication) result() Result {
-	r := Result{Stored: p.store && p.err == nil, Duplicate: p.entry.Duplicate, Epoch: p.epoch, Offset: p.entry.Offset}
+	r := Result{Stored: p.store && p.err == nil, Duplicate: p.entry.Duplicate, Epoch: p.log.Epoch, Offset: p.entry.Offset, Unread: p.log.Unread}
 	if p.frame != nil {
 		r.Delivered, r.Dropped = p.frame.delivered, p.frame.dropped
 	}
@@ -204,16 +205,19 @@ func (t *topic) deliver(batch []*publication) {
 }
 
 func (p *publication) newFrame() *frame {
-	data := p.entry.Data
-	buf := newBuffer(len(data) + 64)
-	if p.epoch != "" {
-		buf = appendPositioned(buf, data, p.epoch, p.entry.Offset)
-	} else {
+	data := p.entry.message()
+	buf := newBuffer(len(data) + 128)
+	switch {
+	case p.log.Epoch == "":
 		buf = append(buf, data...)
+	case p.inbox:
+		buf = appendCounted(appendPositioned(buf, data, p.log.Epoch, p.entry.Offset), p.log)
+	default:
+		buf = appendPositioned(buf, data, p.log.Epoch, p.entry.Offset)
 	}
 	f := newFrame(buf)
 	f.skip, f.v1Only, f.key = p.skip, p.v1, p.key
-	f.epoch, f.offset = p.epoch, p.entry.Offset
+	f.epoch, f.offset = p.log.Epoch, p.entry.Offset
 	return f
 }
 
@@ -228,9 +232,9 @@ func (t *topic) store(batch []*publication) {
 	if len(entries) == 0 {
 		return
 	}
-	epoch, err := t.append(entries)
+	log, err := t.append(entries)
 	if err == nil {
-		err = checkAppended(epoch, entries)
+		err = checkAppended(log.Epoch, entries)
 	}
 	if err != nil {
 		t.hub.stats.storeErrors.Add(1)
@@ -243,7 +247,7 @@ func (t *topic) store(batch []*publication) {
 	i := 0
 	for _, p := range batch {
 		if p.store {
-			p.entry, p.epoch, p.err = entries[i], epoch, err
+			p.entry, p.log, p.err = entries[i], log, err
 			i++
 		}
 	}
@@ -252,7 +256,7 @@ func (t *topic) store(batch []*publication) {
 // checkAppended reports what breaks the contract of Store.Append (F12).
 func checkAppended(epoch string, entries []Entry) error {
 	if epoch == "" {
-		return errors.New("broken Store: an append without epoch")
+		return errNoEpoch
 	}
 	last := int64(0)
 	for _, e := range entries {
@@ -267,7 +271,7 @@ func checkAppended(epoch string, entries []Entry) error {
 }
 
 // append calls the Store with its timeout.
-func (t *topic) append(entries []Entry) (epoch string, err error) {
+func (t *topic) append(entries []Entry) (Log, error) {
 	ctx, cancel := context.WithTimeout(t.hub.ctx, t.hub.opts.StoreTimeout)
 	defer cancel()
 	return t.hub.opts.Store.Append(ctx, t.name, t.keep, entries)
@@ -310,7 +314,7 @@ func (h *Hub) newTopic(name string) *topic {
 	case name == topicBroadcast:
 		t.keep = h.opts.BroadcastHistory
 	case strings.HasPrefix(name, userPrefix):
-		t.keep = h.opts.Inbox
+		t.keep, t.user = h.opts.Inbox, name[len(userPrefix):]
 	default:
 		t.room = newRoomState(t, h.roomConfig(name[len(roomPrefix):]))
 		t.keep = t.room.config.History

@@ -36,7 +36,7 @@ func TestConcurrentPublishers(t *testing.T) {
 	const members, servers, clients, each = 20, 5, 5, 30
 	slow := newHookStore()
 	var batched atomic.Int32
-	slow.onAppend = func(_ context.Context, _ string, entries []Entry, next func() (string, error)) (string, error) {
+	slow.onAppend = func(_ context.Context, _ string, entries []Entry, next func() (Log, error)) (Log, error) {
 		if len(entries) > 1 {
 			batched.Add(1)
 		}
@@ -97,11 +97,11 @@ func TestStoreError(t *testing.T) {
 		kim := attach(t, h, directOptions{})
 		kim.say(t, `{"type":"join","room":"r"}`)
 
-		var fault func() (string, error)
-		store.onAppend = func(context.Context, string, []Entry, func() (string, error)) (string, error) { return fault() }
-		for i, f := range []func() (string, error){
-			func() (string, error) { return "", context.Canceled },
-			func() (string, error) { panic("in the Store") },
+		var fault func() (Log, error)
+		store.onAppend = func(context.Context, string, []Entry, func() (Log, error)) (Log, error) { return fault() }
+		for i, f := range []func() (Log, error){
+			func() (Log, error) { return Log{}, context.Canceled },
+			func() (Log, error) { panic("in the Store") },
 		} {
 			fault = f
 			r, err := h.Room("r").Send(t.Context(), "lost")
@@ -129,10 +129,10 @@ func TestStoreError(t *testing.T) {
 func TestSlowStore(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store, stuck := newHookStore(), newBarrier()
-		store.onAppend = func(ctx context.Context, topic string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(ctx context.Context, topic string, _ []Entry, next func() (Log, error)) (Log, error) {
 			if topic == "room/slow" {
 				if err := stuck.passCtx(ctx); err != nil {
-					return "", err
+					return Log{}, err
 				}
 			}
 			return next()
@@ -177,7 +177,7 @@ func TestSlowStore(t *testing.T) {
 func TestSendOutlivesItsContext(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store, stuck := newHookStore(), newBarrier()
-		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+		store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 			stuck.pass()
 			return next()
 		}
@@ -209,9 +209,9 @@ func TestStoreFailsAfterAppending(t *testing.T) {
 		v := view{room: "r"}
 		v.apply(t, kim.say(t, `{"type":"join","room":"r"}`))
 		for i, id := range []string{"a", "b"} {
-			store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (string, error)) (string, error) {
+			store.onAppend = func(_ context.Context, _ string, _ []Entry, next func() (Log, error)) (Log, error) {
 				_, _ = next()
-				return "", context.DeadlineExceeded
+				return Log{}, context.DeadlineExceeded
 			}
 			message := map[string]any{"type": "message", "content": id, "id": id}
 			got := kim.say(t, message)

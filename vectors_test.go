@@ -93,6 +93,9 @@ func decodedFields(in inbound) map[string]any {
 	set(in.HasOffset, "offset", in.Offset)
 	set(in.HasBefore, "before", in.Before)
 	set(in.HasLimit, "limit", in.Limit)
+	set(in.Topic != "", "topic", in.Topic)
+	set(in.Offsets != nil, "offsets", in.Offsets)
+	set(in.IDs != nil, "ids", in.IDs)
 	return m
 }
 
@@ -167,6 +170,16 @@ type meaning struct {
 	Resumed        *bool             `json:"resumed"`
 	RetryMin       int64             `json:"retryMin"`
 	RetryMax       int64             `json:"retryMax"`
+
+	Kind      string     `json:"kind"`
+	As        string     `json:"as"`
+	Unread    int        `json:"unread"`
+	Version   int64      `json:"version"`
+	Truncated int64      `json:"truncated"`
+	Read      [][2]int64 `json:"read"`
+	Archived  [][2]int64 `json:"archived"`
+	Offsets   [][2]int64 `json:"offsets"`
+	Receipts  bool       `json:"receipts"`
 }
 
 // compact returns a raw value without the white space of the file.
@@ -195,16 +208,24 @@ func encodeMeaning(t *testing.T, raw json.RawMessage) []byte {
 		if m.Epoch != "" {
 			p = appendPositioned(nil, p, m.Epoch, m.Offset)
 		}
+		if m.Version > 0 {
+			p = appendCounted(p, m.log())
+		}
 		return p
+	case "marked":
+		return appendMarked(nil, m.As, Marked{Log: m.log(), Changed: spansOf(m.Offsets)})
 	case "connected":
 		return appendConnected(nil, connectedMessage{
 			ClientID: m.ClientID, UserID: m.UserID, Username: m.Username,
 			MaxMessageSize: m.MaxMessageSize, PingInterval: m.PingInterval, Epoch: m.Epoch, Offset: m.Offset,
-			Session: m.Session, Resumed: m.Resumed,
+			Session: m.Session, Resumed: m.Resumed, Receipts: m.Receipts,
 		})
 	case "system":
 		return appendSystem(nil, m.Room, value[string](t, m.Content))
 	case "ack":
+		if m.Version > 0 {
+			return appendMarkAck(nil, m.ID, m.log())
+		}
 		return appendAck(nil, m.ID, m.Epoch, m.Offset, m.Duplicate)
 	case "error":
 		return appendError(nil, m.ID, value[Code](t, m.Code), value[string](t, m.Message))
@@ -229,6 +250,17 @@ func encodeMeaning(t *testing.T, raw json.RawMessage) []byte {
 	return nil
 }
 
+func (m meaning) log() Log {
+	return Log{Epoch: m.Epoch, Unread: m.Unread, Version: m.Version, Truncated: m.Truncated}
+}
+
+func spansOf(pairs [][2]int64) (spans []Span) {
+	for _, p := range pairs {
+		spans = append(spans, Span{p[0], p[1]})
+	}
+	return spans
+}
+
 // encodeContent writes the messages of topics, without their position.
 func encodeContent(t *testing.T, m meaning) []byte {
 	t.Helper()
@@ -238,7 +270,7 @@ func encodeContent(t *testing.T, m meaning) []byte {
 	case "private":
 		return appendPrivate(nil, m.SenderID, compact(t, m.Message), m.Timestamp)
 	case "notification":
-		return appendNotification(nil, compact(t, m.Data), m.Timestamp)
+		return appendNotification(nil, m.ID, m.Kind, compact(t, m.Data), m.Timestamp)
 	default:
 		return appendBroadcast(nil, m.SenderID, m.ClientID, compact(t, m.Message))
 	}
@@ -250,11 +282,18 @@ func encodeHistory(t *testing.T, m meaning) []byte {
 	if m.Code != nil {
 		h.Code = value[Code](t, m.Code)
 	}
+	if m.Version > 0 {
+		h.Marks = &Page{Log: m.log(), Read: spansOf(m.Read), Archived: spansOf(m.Archived)}
+	}
 	for _, raw := range m.Messages {
 		var entry meaning
 		require.NoError(t, strictUnmarshal(raw, &entry))
 		require.Equal(t, m.Epoch, entry.Epoch, "all entries are of one epoch (P4.6)")
-		h.Entries = append(h.Entries, Entry{Offset: entry.Offset, Data: encodeContent(t, entry)})
+		e := Entry{Offset: entry.Offset}
+		if entry.Type != "expired" {
+			e.Data = encodeContent(t, entry)
+		}
+		h.Entries = append(h.Entries, e)
 	}
 	return appendHistory(nil, h)
 }
@@ -274,7 +313,7 @@ func TestServerVectors(t *testing.T) {
 			require.Equal(t, v.Message, string(encodeMeaning(t, v.Meaning)))
 		})
 	}
-	all := "connected broadcast private history system message notification error ack reply pong signal presence inbox bye"
+	all := "connected broadcast private history system message notification error ack reply pong signal presence inbox bye marked"
 	for _, name := range strings.Fields(all) {
 		require.True(t, types[name], "no vector for %q", name)
 	}

@@ -133,20 +133,20 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // appendTo appends and writes down what is new.
-func (s *store) appendTo(ctx context.Context, inner *parley.MemoryStore, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
-	epoch, err := inner.Append(ctx, topic, keep, entries)
+func (s *store) appendTo(ctx context.Context, inner *parley.MemoryStore, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+	log, err := inner.Append(ctx, topic, keep, entries)
 	if err != nil {
-		return "", err
+		return parley.Log{}, err
 	}
 	for _, e := range entries {
 		if e.Duplicate {
 			continue
 		}
 		if seen, err := readEntry(e.Data); err == nil {
-			s.rec.Add(Event{Kind: Stored, Client: App, Topic: topic, ID: seen.ID, Place: Place{epoch, e.Offset}})
+			s.rec.Add(Event{Kind: Stored, Client: App, Topic: topic, ID: seen.ID, Place: Place{log.Epoch, e.Offset}})
 		}
 	}
-	return epoch, nil
+	return log, nil
 }
 
 func readEntry(data []byte) (Seen, error) {
@@ -180,10 +180,10 @@ func (s *storeOf) do(ctx context.Context, writes bool, f operation) error {
 }
 
 // Append implements parley.Store.
-func (s *storeOf) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (epoch string, err error) {
+func (s *storeOf) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (log parley.Log, err error) {
 	done := slices.Clone(entries) // who is late must not write into what it was lent
 	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
-		epoch, err = s.appendTo(ctx, inner, topic, keep, done)
+		log, err = s.appendTo(ctx, inner, topic, keep, done)
 		return err
 	})
 	if err != nil {
@@ -192,10 +192,10 @@ func (s *storeOf) Append(ctx context.Context, topic string, keep parley.Retentio
 				s.rec.Add(Event{Kind: Failed, Client: App, Topic: topic, ID: seen.ID})
 			}
 		}
-		return "", err
+		return parley.Log{}, err
 	}
 	copy(entries, done)
-	return epoch, nil
+	return log, nil
 }
 
 // Read implements parley.Store.
@@ -228,4 +228,45 @@ func (s *storeOf) Members(ctx context.Context, topic string, limit int) (members
 		return err
 	})
 	return members, count, err
+}
+
+// Mark implements parley.Store.
+func (s *storeOf) Mark(ctx context.Context, topic string, m parley.Mark) (marked parley.Marked, err error) {
+	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
+		marked, err = inner.Mark(ctx, topic, m)
+		return err
+	})
+	return marked, err
+}
+
+// Overdue implements parley.Store.
+func (s *storeOf) Overdue(ctx context.Context, limit int, lease time.Duration) (overdue []parley.OverdueEntry, err error) {
+	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
+		overdue, err = inner.Overdue(ctx, limit, lease)
+		return err
+	})
+	return overdue, err
+}
+
+// AddUsers implements parley.Store.
+func (s *storeOf) AddUsers(ctx context.Context, audience string, userIDs []string) error {
+	return s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
+		return inner.AddUsers(ctx, audience, userIDs)
+	})
+}
+
+// RemoveUsers implements parley.Store.
+func (s *storeOf) RemoveUsers(ctx context.Context, audience string, userIDs []string) error {
+	return s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
+		return inner.RemoveUsers(ctx, audience, userIDs)
+	})
+}
+
+// Users implements parley.Store.
+func (s *storeOf) Users(ctx context.Context, audience, after string, limit int) (userIDs []string, err error) {
+	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		userIDs, err = inner.Users(ctx, audience, after, limit)
+		return err
+	})
+	return userIDs, err
 }

@@ -22,9 +22,8 @@
 const CONNECT_MS = 20000; // for token(), handshake and "connected" together
 const PROBE_MS = 5000; // for the answer to a ping that asks whether the connection still lives
 const STABLE_MS = 30000; // a connection that lasted this long starts the backoff anew
-const APART_MS = 1000; // between two attempts, however often the page wakes up
+const APART_MS = 1000; // between two attempts, however often the page wakes up; and between two receipts (P8.6)
 const WINDOW = 50; // requests on the way: who sends at once all that waited gets above the rate limit, and is ended (P2.7)
-const KEPT = 100; // notifications
 
 /** Close codes after which nobody comes back by himself (section 7). */
 const FINAL = /^(100[023789]|41..)$/;
@@ -36,16 +35,22 @@ const TOO_LARGE = ["too_large", "over the size limit"];
 /** Events of the page after which a connection may be worth less, or a new one more. */
 const WAKE = ["online", "pageshow", "pagehide", "visibilitychange"];
 
+/** Name, kind and "?" of a field in the table of types. */
+const FIELD = /(\w+):?([a-z*]?)(\??)/g;
+
 const isString = (v) => typeof v === "string";
 const isCount = (v) => Number.isSafeInteger(v) && v >= 0;
 
+const list = (is) => (v) => Array.isArray(v) && v.every(is);
+const any = () => true;
 const KINDS = {
   "": isString,
   n: isCount,
   b: (v) => typeof v === "boolean",
-  a: Array.isArray,
-  m: (v) => Array.isArray(v) && v.every((x) => isString(x?.userId) && isString(x.username)),
-  "*": () => true,
+  a: list(any),
+  s: list(list(isCount)),
+  m: list((x) => isString(x?.userId) && isString(x.username)),
+  "*": any,
 };
 
 /** Where a message stands in its topic; undefined in topics that keep no history. */
@@ -115,6 +120,8 @@ export function connect(url, options = {}) {
   let received = 0;
   let probing; // the id of a ping without an answer
   let maxSize = Infinity;
+  let receipts; // the server wants to know what has arrived, and may be told now
+  let receipted; // the position that it was told on this connection
   let onTheWay = 0; // requests that were sent on ws
   let ids = 0;
   let over = false; // the client has ended
@@ -125,7 +132,6 @@ export function connect(url, options = {}) {
     clientId: "",
     userId: "",
     closeReason: "",
-    notifications: [],
     unread: 0,
     on,
     join: (name, o) => (rooms.get(name) ?? enter(name, o)).room,
@@ -138,13 +144,14 @@ export function connect(url, options = {}) {
       const { timestamp } = await request({ type: "ping" }, "pong");
       return { rtt: now() - start, timestamp };
     },
-    markRead: () => count(0),
+    mark: (as, what) => request({ ...what, type: as }, "ack", inbox),
+    inbox: (page) => request({ ...page, type: "history", topic: "inbox" }, "inbox", inbox),
     close: () => end("closed", 1000, ""),
   };
 
   // A topic is what has positions: a room, the inbox, the broadcast. up: joined on this connection. held: what is to be
   // sent waits for a moment. synced: its history has come once. tried: the offset from where a reconnect was to fill a hole.
-  const inbox = { emit, tag: { topic: "inbox" }, types: ["private", "notification"], list: "inbox" };
+  const inbox = { emit, tag: { topic: "inbox" }, types: ["private", "notification"], list: "inbox", version: 0 };
   const all = { emit, tag: { topic: "broadcast" }, types: ["broadcast"] }; // and what belongs to no room is sent here
 
   // ---- connection ----
@@ -180,7 +187,7 @@ export function connect(url, options = {}) {
     up = false;
     onTheWay = 0;
     early = [];
-    for (const topic of [all, ...rooms.values()]) topic.up = topic.held = topic.join = undefined;
+    for (const topic of [all, inbox, ...rooms.values()]) topic.up = topic.held = topic.join = undefined;
     old?.close(code);
     return ++attempt;
   }
@@ -234,7 +241,7 @@ export function connect(url, options = {}) {
     client.closeReason = reason;
     if (now() - since >= STABLE_MS) tries = 0;
     since = Infinity;
-    disown((p) => p.answer !== "ack" || p.topic.gone);
+    disown((p) => p.at && (p.answer !== "ack" || p.topic.gone));
     const delay = bye ? random(bye.retryMin, bye.retryMax) : now() - woken < 3 * PROBE_MS ? 0 : jitter(tries++);
     due = bye ? now() + delay : 0;
     bye = undefined;
@@ -243,9 +250,9 @@ export function connect(url, options = {}) {
     if (mine === attempt) later(delay, open);
   }
 
-  /** Rejects requests that were sent and can't be sent again. */
+  /** Rejects requests that can't be sent, or sent again. */
   function disown(which) {
-    for (const p of pending.values()) if (p.at && which(p)) drop(p, "disconnected", "connection lost, outcome unknown");
+    for (const p of pending.values()) if (which(p)) drop(p, "disconnected", "connection lost, outcome unknown");
   }
 
   /** Full jitter: after a crash of the server its clients come back evenly spread. */
@@ -357,7 +364,7 @@ export function connect(url, options = {}) {
 
   /** False if the server would close the connection because of the size. */
   function write(text) {
-    if (text.length * 3 > maxSize && encoder.encode(text).length > maxSize) return false;
+    if (encoder.encode(text).length > maxSize) return false;
     ws.send(text);
     return true;
   }
@@ -387,7 +394,10 @@ export function connect(url, options = {}) {
 
   function answer({ type, id, ...m }) {
     const p = pending.get(id);
-    if (p && (p.answer ?? "ack") === type) settle(p, m).resolve(m);
+    if (!p || (p.answer ?? "ack") !== type) return;
+    if (m.messages) m.messages = entries(m.messages, p.topic);
+    tally(m);
+    settle(p, m).resolve(m);
   }
 
   function refused({ id, code = "unknown", message }) {
@@ -426,7 +436,7 @@ export function connect(url, options = {}) {
       on,
       send: (content) => request({ type: "message", room: name, content }, "ack", topic),
       signal: (signal, data) => topic.up && fire({ type: "signal", room: name, name: signal, data }),
-      history: ({ before = 0, limit } = {}) => request({ type: "history", room: name, before, limit }, "history", topic),
+      history: (page) => request({ ...page, type: "history", room: name }, "history", topic),
       leave: () => leave(topic),
     };
     topic.room.joined.catch(() => {}); // not everybody waits for it
@@ -497,7 +507,7 @@ export function connect(url, options = {}) {
   }
 
   function history(h, topic = all) {
-    if (h.id !== undefined) return answer({ ...h, messages: entries(h, ["message"]) });
+    if (h.id !== undefined) return answer(h);
     topic.join = undefined;
     topic.up = true;
     flush();
@@ -520,33 +530,38 @@ export function connect(url, options = {}) {
    * Brings a topic to where the server says that it is, and tells what was missed, or that it can't be had. The
    * server's `recovered` is not taken on trust: the offsets must close the hole.
    */
-  function replay(h, topic) {
+  function replay({ type, room, messages: raws, recovered, code, more, ...h }, topic) {
     const { emit, tag, list, synced, position: at } = topic;
     const to = positionOf(h);
-    const messages = entries(h, topic.types);
+    const messages = entries(raws, topic);
     let top = at?.offset;
-    for (const raw of h.messages) if (raw?.offset === top + 1) top++;
+    for (const raw of raws) if (raw?.offset === top + 1) top++;
     topic.synced = true;
-    if (at && h.recovered !== false && at.epoch === to?.epoch && top >= to.offset) {
+    if (at && recovered !== false && at.epoch === to?.epoch && top >= to.offset) {
       topic.position = { ...to, offset: top };
       let last = at.offset;
       const missed = messages.filter((m) => m.offset > last && m.offset <= top && (last = m.offset));
+      tally(h);
       for (const m of missed) deliver(m, topic);
-      emit("recovered", { ...tag, ...topic.position, missed: missed.length });
+      emit("recovered", { ...tag, ...h, ...topic.position, missed: missed.length });
     } else {
-      topic.position = to;
-      if (at || synced) emit("gap", { ...tag, ...at, code: h.code });
-      for (const m of messages) {
-        if (at?.epoch === m.epoch && m.offset <= at?.offset) continue;
-        list ? keep(m) : deliver(m, topic);
-      }
-      if (list) emit(list, { ...to, messages });
+      move(topic, to, code === "ahead");
+      tally(h);
+      if (at || synced) emit("gap", { ...tag, ...at, code });
+      if (list) emit(list, { ...h, messages });
+      else for (const m of messages) if (at?.epoch !== m.epoch || m.offset > at?.offset) deliver(m, topic);
     }
   }
 
+  /** Sets a position that does not follow on the last one. `back`: the log is the same, but has lost its newest messages. */
+  function move(topic, to, back) {
+    if (back || to?.epoch !== topic.position?.epoch) topic.version = 0;
+    topic.position = to;
+  }
+
   /** The entries of a history or inbox that are of these types. */
-  function entries(h, types) {
-    const all = h.messages.map(parse);
+  function entries(raws, { types }) {
+    const all = raws.map(parse);
     if (all.includes(undefined)) malformed();
     return all.filter((m) => types.includes(m?.type) && !own.has(m.clientId));
   }
@@ -582,68 +597,84 @@ export function connect(url, options = {}) {
       topic.tried = at.offset;
       lost(4004, "missing messages");
     } else {
-      topic.position = positionOf(m);
+      move(topic, positionOf(m));
       emit("gap", { ...topic.tag, ...at });
       deliver(m, topic);
     }
   }
 
   /** Tells of a message; not of an ack, which has no type here, and not of what the client sent itself (P4.12). */
-  function deliver(m, { emit }) {
+  function deliver(m, { emit } = all) {
     if (own.has(m.clientId)) return;
-    keep(m);
+    tally(m);
     emit(m.type, m);
   }
 
-  function keep(m) {
-    if (m.type !== "notification") return;
-    client.notifications = [...client.notifications.slice(1 - KEPT), m];
-    count(client.unread + 1);
-  }
+  // ---- the inbox ----
 
-  function count(unread) {
+  /** Takes the number of unread entries, if it is not older than what is known: versions are those of an epoch (P8.1). */
+  function tally({ unread, version, epoch = inbox.position?.epoch }) {
+    if (unread === undefined || !(version >= inbox.version) || epoch !== inbox.position?.epoch) return;
+    inbox.version = version;
+    if (unread === client.unread) return;
     client.unread = unread;
     emit("unread", { unread });
+  }
+
+  /** Takes what belongs to the inbox, and tells the server that it has arrived: at once, or when a second has passed. */
+  function personal(m) {
+    m.messages ? history(m, inbox) : live(m, inbox);
+    receipt();
+  }
+
+  function receipt() {
+    const { position } = inbox;
+    if (!up || !receipts || !position || position === receipted) return;
+    receipts = false;
+    fire({ type: "received", ...(receipted = position) });
+    later(APART_MS, () => {
+      receipts = true;
+      receipt();
+    });
   }
 
   // ---- messages of the server ----
 
   const malformed = () => tellError("bad_message", "malformed message");
-  const personal = (m) => live(m, inbox);
-  const passOn = (m, { emit } = all) => emit(m.type, m);
 
   /**
    * By type: what is done with a message (topic is that of m.room, if it is joined), what is read of it, and what that
-   * must be: a string, or n a count, b a boolean, a an array, m an array of members, * anything; "?" marks what may be
+   * must be: a string, or n a count, b a boolean, a an array, s an array of spans, m one of members, * anything; "?" marks what may be
    * missing. A message that differs is malformed; other keys are not read and not passed on (P1.6).
    */
-  const types = new Map(
-    Object.entries({
-      connected: [connected, "clientId userId? username? maxMessageSize:n? pingInterval:n? session? resumed:b?"],
-      ack: [answer, "id duplicate:b?"],
-      reply: [answer, "id data:*"],
-      pong: [answer, "id? timestamp:n"],
-      error: [refused, "id? code? message"],
-      history: [history, "id? room? messages:a recovered:b? code? more:b?"],
-      message: [live, "room userId username content:* timestamp:n"],
-      presence: [presence, "room count:n members:m? joined:m? left:m?"],
-      system: [passOn, "room content"],
-      signal: [passOn, "room? senderId username? name data:*"],
-      inbox: [(m) => replay(m, inbox), "messages:a recovered:b? code?"],
-      private: [personal, "senderId message:* timestamp:n?"],
-      notification: [personal, "data:* timestamp:n?"],
-      broadcast: [broadcast, "senderId clientId? message:*"],
-      bye: [(m) => emit("bye", (bye = m)), "code:n reason retryMin:n retryMax:n"],
-    }).map(([type, [handle, fields]]) => [type, [handle, [...`${fields} epoch? offset:n?`.matchAll(/(\w+):?([a-z*]?)(\??)/g)]]]),
-  );
+  const types = {
+    __proto__: null,
+    connected: [connected, "clientId userId? username? maxMessageSize:n? pingInterval:n? session? resumed:b? receipts:b?"],
+    ack: [answer, "id duplicate:b?"],
+    reply: [answer, "id data:*"],
+    pong: [answer, "id? timestamp:n"],
+    error: [refused, "id? code? message"],
+    history: [history, "id? room? messages:a recovered:b? code? more:b?"],
+    message: [live, "room userId username content:* timestamp:n"],
+    presence: [presence, "room count:n members:m? joined:m? left:m?"],
+    system: [deliver, "room content"],
+    signal: [deliver, "room? senderId username? name data:*"],
+    inbox: [personal, "id? messages:a recovered:b? code? more:b? truncated:n? read:s? archived:s?"],
+    private: [personal, "senderId message:* timestamp:n?"],
+    notification: [personal, "id? kind? data:* timestamp:n?"],
+    expired: [({ type, ...m }) => personal(m), ""], // without a type: it moves the position, and that is all (P8.7)
+    marked: [deliver, "as offsets:s"],
+    broadcast: [broadcast, "senderId clientId? message:*"],
+    bye: [(m) => deliver((bye = m)), "code:n reason retryMin:n retryMax:n"],
+  };
 
   /** The known and well-typed fields of a message; null if its type is unknown, undefined if it is malformed. */
   function parse(raw) {
     if (!isString(raw?.type)) return undefined;
-    const fields = types.get(raw.type)?.[1];
-    if (!fields) return null;
+    const known = types[raw.type];
+    if (!known) return null;
     const m = { type: raw.type };
-    for (const [, key, kind, optional] of fields) {
+    for (const [, key, kind, optional] of `${known[1]} epoch? offset:n? unread:n? version:n?`.matchAll(FIELD)) {
       const v = raw[key];
       if (v === undefined && optional) continue;
       if (!KINDS[kind](v)) return undefined;
@@ -663,7 +694,7 @@ export function connect(url, options = {}) {
     if (!m) return;
     if (m.id === probing) probing = undefined;
     const topic = leaving.has(m.room) ? undefined : rooms.get(m.room);
-    if (topic || m.room === undefined || m.id !== undefined) types.get(m.type)[0](m, topic);
+    if (topic || m.room === undefined || m.id !== undefined) types[m.type][0](m, topic);
   }
 
   function connected(m) {
@@ -671,19 +702,21 @@ export function connect(url, options = {}) {
     const { clientId, userId = clientId, username, resumed } = m;
     const other = userId !== client.userId;
     stopTimers();
-    up = all.up = true;
+    up = all.up = inbox.up = true;
+    receipts = m.receipts;
+    receipted = undefined;
     since = now();
     session = /^[\w-]+$/.test(m.session) ? m.session : undefined;
     own.add(clientId);
+    // P4.13; and what was to be marked is somebody else's.
+    if (other) disown((p) => p.at || (p.topic === inbox && client.userId));
     Object.assign(client, { clientId, userId, username });
     if (other) {
-      disown(() => true); // P4.13
       const offered = inbox.position;
-      inbox.position = inbox.synced = undefined;
+      inbox.synced = move(inbox);
       if (offered) {
         // It was of somebody else's inbox, and so the answer may be a part only.
-        client.notifications = [];
-        count(0);
+        tally({ unread: 0, version: 0 });
         return open();
       }
     }

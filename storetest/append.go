@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -34,12 +35,12 @@ var appendCases = []storeCase{
 	{name: "Append/sets Offset and Duplicate of each entry and nothing else", run: func(e *env) {
 		entries := []parley.Entry{
 			{Offset: 99, Duplicate: true, Key: "k", Time: 7, Data: []byte(`{"a":1}`)},
-			{Offset: -1, Duplicate: true, Time: 8, Data: []byte(`{"a":2}`)},
+			{Offset: -1, Duplicate: true, Time: 8, Data: []byte(`{"a":2}`), Unread: true, TTL: time.Hour, ReceiveIn: time.Hour},
 		}
 		e.append(e.topic(), keep(10), entries...)
 		require.Equal(e, []parley.Entry{
 			{Offset: 1, Key: "k", Time: 7, Data: []byte(`{"a":1}`)},
-			{Offset: 2, Time: 8, Data: []byte(`{"a":2}`)},
+			{Offset: 2, Time: 8, Data: []byte(`{"a":2}`), Unread: true, TTL: time.Hour, ReceiveIn: time.Hour},
 		}, entries, "what the caller put into Offset and Duplicate does not count, and the rest stays")
 	}},
 	{name: "Append/returns the epoch of the log", run: func(e *env) {
@@ -116,8 +117,8 @@ var readCases = []storeCase{
 			for _, q := range []parley.Query{{}, everything, {Limit: 5}, {Forward: true, After: 7, Limit: 5}, {Before: 7, Limit: 5}} {
 				page := e.read(s, topic, q)
 				require.Emptyf(e, offsets(page.Entries), "%+v on %s", q, node)
-				page.Entries = nil
-				require.Equalf(e, parley.Page{Epoch: epoch, First: 1, Top: 0}, page,
+				page.Entries, page.Version = nil, 0 // where versions begin is up to the store
+				require.Equalf(e, parley.Page{Log: parley.Log{Epoch: epoch}, First: 1, Top: 0}, page,
 					"%+v on %s: the epoch changes only together with the log", q, node)
 			}
 		}

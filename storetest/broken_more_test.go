@@ -86,7 +86,7 @@ var brokenReads = []flaw{
 	{"uses the memory of a page again", "Read/never changes a page that was returned", func(b *broken) {
 		var given []parley.Entry
 		page(func(p *parley.Page, _ parley.Query) { given = p.Entries })(b)
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 			for i := range given {
 				given[i].Data = []byte("{}")
 			}
@@ -103,7 +103,7 @@ var brokenKeys = []flaw{
 			}
 		})},
 	{"ignores keys within a call", "Key/counts within one call too", func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 			for i := range entries {
 				if i > 0 {
 					entries[i].Key = ""
@@ -113,25 +113,25 @@ var brokenKeys = []flaw{
 		}
 	}},
 	{"gives duplicates the offset of the newest entry", "Key/duplicates among new entries leave no holes", func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
-			epoch, err := s.Append(ctx, topic, keep, entries)
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+			log, err := s.Append(ctx, topic, keep, entries)
 			for i, e := range entries {
 				if e.Duplicate {
 					entries[i].Offset = entries[len(entries)-1].Offset
 				}
 			}
-			return epoch, err
+			return log, err
 		}
 	}},
 	{"stores duplicates that come again", "Key/an Append repeated as a whole has no further effect (F10)", func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
-			epoch, err := s.Append(ctx, topic, keep, entries)
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+			log, err := s.Append(ctx, topic, keep, entries)
 			for _, e := range entries {
 				if e.Duplicate {
 					_, _ = s.Append(ctx, topic, keep, messages(1, 1))
 				}
 			}
-			return epoch, err
+			return log, err
 		}
 	}},
 	{"takes the empty key for one", "Key/an empty key is none", given(func(_ *parley.Retention, entries []parley.Entry) {
@@ -156,7 +156,7 @@ var brokenKeys = []flaw{
 	{"looks for a key first and stores it then", "Concurrency/a key is stored once, whoever is first (F24)", func(b *broken) {
 		var mu sync.Mutex
 		known := map[string]bool{}
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 			for i := range entries {
 				mu.Lock()
 				found := known[topic+entries[i].Key]
@@ -174,8 +174,8 @@ var brokenKeys = []flaw{
 	}},
 	{"keeps the keys of a log that was lost", "Key/in a log that was lost counts as new", func(b *broken) {
 		first := map[string]int64{}
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
-			epoch, err := s.Append(ctx, topic, keep, entries)
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+			log, err := s.Append(ctx, topic, keep, entries)
 			for i, e := range entries {
 				if offset, ok := first[topic+e.Key]; e.Key != "" && ok {
 					entries[i].Offset, entries[i].Duplicate = offset, true
@@ -183,20 +183,20 @@ var brokenKeys = []flaw{
 					first[topic+e.Key] = e.Offset
 				}
 			}
-			return epoch, err
+			return log, err
 		}
 	}},
 }
 
 func globalKeys(b *broken) {
 	known := map[string]bool{}
-	b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
-		epoch, err := s.Append(ctx, topic, keep, entries)
+	b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+		log, err := s.Append(ctx, topic, keep, entries)
 		for i, e := range entries {
 			entries[i].Duplicate = e.Duplicate || e.Key != "" && known[e.Key]
 			known[e.Key] = true
 		}
-		return epoch, err
+		return log, err
 	}
 }
 

@@ -15,14 +15,14 @@ import (
 // the method and gets the right store.
 type broken struct {
 	parley.Store
-	append  func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error)
+	append  func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error)
 	read    func(s parley.Store, ctx context.Context, topic string, q parley.Query) (parley.Page, error)
 	enter   func(s parley.Store, ctx context.Context, topic, node string, members []parley.Member, lease time.Duration) error
 	leave   func(s parley.Store, ctx context.Context, topic, node string, ids []string) error
 	members func(s parley.Store, ctx context.Context, topic string, limit int) ([]parley.Member, int, error)
 }
 
-func (b *broken) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+func (b *broken) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 	if b.append != nil {
 		return b.append(b.Store, ctx, topic, keep, entries)
 	}
@@ -87,7 +87,7 @@ func query(f func(q *parley.Query)) func(b *broken) {
 // given breaks what is given to Append.
 func given(f func(keep *parley.Retention, entries []parley.Entry)) func(b *broken) {
 	return func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 			f(&keep, entries)
 			return s.Append(ctx, topic, keep, entries)
 		}
@@ -97,7 +97,7 @@ func given(f func(keep *parley.Retention, entries []parley.Entry)) func(b *broke
 // renamed breaks the names of topics.
 func renamed(f func(topic string) string) func(b *broken) {
 	return func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 			return s.Append(ctx, f(topic), keep, entries)
 		}
 		b.read = func(s parley.Store, ctx context.Context, topic string, q parley.Query) (parley.Page, error) {
@@ -121,7 +121,7 @@ var brokenLogs = []flaw{
 		}
 	})},
 	{"doubles entries", orderCase, func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 			_, _ = s.Append(ctx, topic, keep, slices.Clone(entries))
 			return s.Append(ctx, topic, keep, entries)
 		}
@@ -130,12 +130,12 @@ var brokenLogs = []flaw{
 		slices.Reverse(entries)
 	})},
 	{"appends a batch entry by entry", "Concurrency/an Append is seen as a whole or not at all", func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (epoch string, err error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (log parley.Log, err error) {
 			for i := range entries {
-				epoch, err = s.Append(ctx, topic, keep, entries[i:i+1])
+				log, err = s.Append(ctx, topic, keep, entries[i:i+1])
 				time.Sleep(time.Millisecond)
 			}
-			return epoch, err
+			return log, err
 		}
 	}},
 	{"reads bounds and entries in two steps", "Concurrency/a page and its bounds are read in one step", func(b *broken) {
@@ -152,22 +152,22 @@ var brokenLogs = []flaw{
 	}},
 	{"keeps the slices given", "Append/neither keeps nor changes the slices given", keepsSlices},
 	{"writes to the slices given", "Append/neither keeps nor changes the slices given", func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
-			epoch, err := s.Append(ctx, topic, keep, entries)
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+			log, err := s.Append(ctx, topic, keep, entries)
 			for _, e := range entries {
 				e.Data[0] = '['
 			}
-			return epoch, err
+			return log, err
 		}
 	}},
 	{"leaves Duplicate as it was", "Append/sets Offset and Duplicate of each entry and nothing else", func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 			old := slices.Clone(entries)
-			epoch, err := s.Append(ctx, topic, keep, entries)
+			log, err := s.Append(ctx, topic, keep, entries)
 			for i := range entries {
 				entries[i].Duplicate = entries[i].Duplicate || old[i].Duplicate
 			}
-			return epoch, err
+			return log, err
 		}
 	}},
 	{"forgets Time", "Append/keeps Data and Time as they are", page(func(p *parley.Page, _ parley.Query) {
@@ -197,9 +197,10 @@ var brokenLogs = []flaw{
 		})},
 	{"uses an epoch again", "Retention/a log that was lost has an epoch never used before (F66)", func(b *broken) {
 		page(func(p *parley.Page, _ parley.Query) { p.Epoch = "same" })(b)
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
-			_, err := s.Append(ctx, topic, keep, entries)
-			return "same", err
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+			log, err := s.Append(ctx, topic, keep, entries)
+			log.Epoch = "same"
+			return log, err
 		}
 	}},
 	{"folds the case of topics", "Topic/names are opaque and kept apart from each other (S10, S38)", renamed(fold)},
@@ -212,7 +213,7 @@ var brokenLogs = []flaw{
 		}
 	}},
 	{"ignores ctx", "Context/every method honours ctx (F9)", func(b *broken) {
-		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+		b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 			return s.Append(context.WithoutCancel(ctx), topic, keep, entries)
 		}
 	}},
@@ -222,14 +223,14 @@ var brokenLogs = []flaw{
 func keepsSlices(b *broken) {
 	var mu sync.Mutex
 	kept := map[string][]byte{}
-	b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
-		epoch, err := s.Append(ctx, topic, keep, entries)
+	b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+		log, err := s.Append(ctx, topic, keep, entries)
 		mu.Lock()
 		defer mu.Unlock()
 		for _, e := range entries {
 			kept[fmt.Sprint(topic, e.Offset)] = e.Data
 		}
-		return epoch, err
+		return log, err
 	}
 	b.read = func(s parley.Store, ctx context.Context, topic string, q parley.Query) (parley.Page, error) {
 		p, err := s.Read(ctx, topic, q)

@@ -26,7 +26,7 @@ var keyCases = []storeCase{
 			entries := []parley.Entry{keyed(99, "k")}
 			again, err := s.Append(context.Background(), topic, keep(10), entries)
 			require.NoError(e, err)
-			require.Equalf(e, epoch, again, "the epoch on %s", node)
+			require.Equalf(e, epoch, again.Epoch, "the epoch on %s", node)
 			require.Truef(e, entries[0].Duplicate, "Duplicate on %s", node)
 			require.EqualValuesf(e, 2, entries[0].Offset, "the offset of the entry stored first, on %s", node)
 		}

@@ -139,10 +139,10 @@ func (m *model) stepAppend(r *reference) {
 		entries = append(entries, entry)
 	}
 	sent := slices.Clone(entries)
-	epoch, err := m.node().Append(context.Background(), r.topic, keep, entries)
+	log, err := m.node().Append(context.Background(), r.topic, keep, entries)
 	m.note("%s: Append %+v, offsets %v", r.topic, keep, offsets(entries))
 	require.NoError(m, err, m.context())
-	m.checkEpoch(r, epoch)
+	m.checkEpoch(r, log.Epoch)
 
 	now := m.now()
 	r.allowed(now) // what the old keep has made go may be gone, also if the new one is wider

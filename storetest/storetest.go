@@ -144,8 +144,9 @@ func (c Config) lacks(tc storeCase) string {
 }
 
 func storeCases() []storeCase {
-	return slices.Concat(appendCases, readCases, retentionCases, keyCases, presenceCases,
-		topicCases, contextCases, concurrencyCases, modelCases)
+	return slices.Concat(appendCases, readCases, retentionCases, keyCases, unreadCases, ttlCases,
+		markCases, markedCases, truncatedCases, overdueCases, audienceCases, presenceCases,
+		topicCases, contextCases, concurrencyCases, raceCases, modelCases, markModelCases)
 }
 
 // env is what a subtest of a Store works with.
@@ -218,11 +219,11 @@ func (e *env) fresh(start time.Time) {
 	}
 }
 
-func (e *env) append(topic string, keep parley.Retention, entries ...parley.Entry) (string, []parley.Entry) {
+func (e *env) append(topic string, keep parley.Retention, entries ...parley.Entry) (epoch string, sent []parley.Entry) {
 	e.Helper()
-	epoch, err := e.store.Append(context.Background(), topic, keep, entries)
+	log, err := e.store.Append(context.Background(), topic, keep, entries)
 	require.NoErrorf(e, err, "Append to %q", topic)
-	return epoch, entries
+	return log.Epoch, entries
 }
 
 func (e *env) read(s parley.Store, topic string, q parley.Query) parley.Page {

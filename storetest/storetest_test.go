@@ -147,7 +147,7 @@ func TestRunFails(t *testing.T) {
 	if os.Getenv(brokenEnv) != "" {
 		Run(t, func(*testing.T) parley.Store {
 			b := &broken{Store: parley.NewMemoryStore()}
-			b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+			b.append = func(s parley.Store, ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 				slices.Reverse(entries)
 				return s.Append(ctx, topic, keep, entries)
 			}

@@ -30,7 +30,9 @@ type record struct {
 
 	mu      sync.Mutex // guards the fields below
 	data    map[place]string
+	mortal  map[place]bool // entries with a TTL
 	top     map[incarnation]int64
+	stood   map[incarnation]standing
 	current map[string]string    // topic -> epoch
 	past    map[incarnation]bool // epochs that gave way to another one
 	told    bool                 // of a position that names two messages: one is enough to read
@@ -40,7 +42,9 @@ func newRecord(tb testing.TB) *record {
 	return &record{
 		tb:      tb,
 		data:    map[place]string{},
+		mortal:  map[place]bool{},
 		top:     map[incarnation]int64{},
+		stood:   map[incarnation]standing{},
 		current: map[string]string{},
 		past:    map[incarnation]bool{},
 	}
@@ -48,17 +52,23 @@ func newRecord(tb testing.TB) *record {
 
 // before is the state that a call must not fall behind: what was known when it began.
 type before struct {
-	top  map[string]int64 // epoch -> top
-	past map[incarnation]bool
+	top   map[string]int64    // epoch -> top
+	stood map[string]standing // by epoch
+	past  map[incarnation]bool
 }
 
 func (r *record) begin(topic string) before {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b := before{top: map[string]int64{}, past: maps.Clone(r.past)}
+	b := before{top: map[string]int64{}, stood: map[string]standing{}, past: maps.Clone(r.past)}
 	for log, top := range r.top {
 		if log.topic == topic {
 			b.top[log.epoch] = top
+		}
+	}
+	for log, stood := range r.stood {
+		if log.topic == topic {
+			b.stood[log.epoch] = stood
 		}
 	}
 	return b
@@ -86,6 +96,12 @@ func (r *record) epoch(b before, call, topic, epoch string) {
 func (r *record) entry(call, topic, epoch string, offset int64, data []byte) {
 	r.tb.Helper()
 	p := place{topic, epoch, offset}
+	if data == nil {
+		if _, ok := r.data[p]; ok && !r.mortal[p] {
+			r.tb.Errorf("%s of %q: offset %d has no data, but no TTL either", call, topic, offset)
+		}
+		return
+	}
 	if known, ok := r.data[p]; ok && known != string(data) && !r.told {
 		r.told = true
 		r.tb.Errorf("%s of %q: epoch %q, offset %d names two messages (F66):\n%.200q and\n%.200q",
@@ -94,7 +110,7 @@ func (r *record) entry(call, topic, epoch string, offset int64, data []byte) {
 	r.data[p] = string(data)
 }
 
-func (w *witness) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (string, error) {
+func (w *witness) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 	r := w.record
 	r.tb.Helper()
 	b := r.begin(topic)
@@ -102,13 +118,13 @@ func (w *witness) Append(ctx context.Context, topic string, keep parley.Retentio
 	for i, e := range entries {
 		sent[i] = string(e.Data)
 	}
-	epoch, err := w.Store.Append(ctx, topic, keep, entries)
+	got, err := w.Store.Append(ctx, topic, keep, entries)
 	if err != nil {
-		return epoch, err
+		return got, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.epoch(b, "Append", topic, epoch)
+	epoch := got.Epoch
 	log := incarnation{topic, epoch}
 	last := int64(0)
 	for i, e := range entries {
@@ -124,9 +140,11 @@ func (w *witness) Append(ctx context.Context, topic string, keep parley.Retentio
 		}
 		last = e.Offset
 		r.entry("Append", topic, epoch, e.Offset, []byte(sent[i]))
+		r.mortal[place{topic, epoch, e.Offset}] = e.TTL > 0
 		r.top[log] = max(r.top[log], e.Offset)
 	}
-	return epoch, nil
+	r.log(b, "Append", topic, got, last != 0)
+	return got, nil
 }
 
 func (w *witness) Read(ctx context.Context, topic string, q parley.Query) (parley.Page, error) {
@@ -139,7 +157,8 @@ func (w *witness) Read(ctx context.Context, topic string, q parley.Query) (parle
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.epoch(b, "Read", topic, p.Epoch)
+	r.log(b, "Read", topic, p.Log, false)
+	r.marks(topic, p, q)
 	if top := b.top[p.Epoch]; p.Top < top {
 		r.tb.Errorf("Read of %q: Top fell from %d to %d within epoch %q", topic, top, p.Top, p.Epoch)
 	}
@@ -159,6 +178,8 @@ func (w *witness) Read(ctx context.Context, topic string, q parley.Query) (parle
 		case i > 0 && e.Offset != p.Entries[i-1].Offset+1:
 			r.tb.Errorf("Read of %q: offset %d after %d: ascending and without holes (F12)",
 				topic, e.Offset, p.Entries[i-1].Offset)
+		case e.Key != "" || e.Duplicate || e.Unread || e.TTL != 0 || e.ReceiveIn != 0:
+			r.tb.Errorf("Read of %q: offset %d has something set that is for Append only: %+v", topic, e.Offset, e)
 		}
 		r.entry("Read", topic, p.Epoch, e.Offset, e.Data)
 	}
