@@ -36,7 +36,7 @@ func refuseText(t *testing.T, text string, code Code) (message, id string) {
 func TestDecodeAllFields(t *testing.T) {
 	text := ` {"type":"message","id":"i","room":"r","username":"u","message":[1, 2],"targetId":"t",` +
 		`"content":{"a" : 1.0},"epoch":"e","offset":1,"before":2,"limit":3,"method":"m","name":"n","data":"d",` +
-		`"topic":"inbox","offsets":[ 1 ,2],"ids":["a","\\u0062"]} `
+		`"topic":"inbox","offsets":[ 1 ,2],"ids":["a","\u0062"]} `
 	require.Equal(t, inbound{
 		Type: "message", ID: "i", Room: "r", Username: "u", TargetID: "t", Epoch: "e", Method: "m", Name: "n", Topic: "inbox",
 		Offsets: []int64{1, 2}, IDs: []string{"a", "b"},

@@ -46,7 +46,7 @@ func TestNotifyReachesAllDevices(t *testing.T) {
 		for n := range int64(3) {
 			r, err := h.Notify(t.Context(), "kim", map[string]int64{"n": n})
 			require.NoError(t, err)
-			require.Equal(t, Result{Delivered: 3, Stored: true, Epoch: r.Epoch, Offset: n + 1}, r)
+			require.Equal(t, Result{Delivered: 3, Stored: true, Epoch: r.Epoch, Offset: n + 1, Unread: int(n) + 1}, r)
 			for _, d := range devices {
 				m := requireOne(t, d, "notification")
 				require.Equal(t, map[string]any{"n": float64(n)}, m["data"])

@@ -60,7 +60,7 @@ func TestMemoryAudienceRandom(t *testing.T) {
 
 // S25, F47: users who were taken out leave nothing, and few do not take the room of many.
 func TestMemoryAudienceGivesMemoryBack(t *testing.T) {
-	s, ctx, users := NewMemoryStore(), context.Background(), crowd(200_000)
+	s, ctx, users := NewMemoryStore(), context.Background(), manyUsers(200_000)
 	for step := range slices.Chunk(users, 1000) {
 		require.NoError(t, s.AddUsers(ctx, "all", step))
 	}
@@ -87,7 +87,7 @@ func TestMemoryAudienceHonoursContext(t *testing.T) {
 	s := NewMemoryStore()
 	ctx, cancel := context.WithCancel(t.Context())
 	steps := 0
-	err := s.audiences.change(ctx, crowd(5*memoryAudienceStep), func([]string) {
+	err := s.audiences.change(ctx, manyUsers(5*memoryAudienceStep), func([]string) {
 		if steps++; steps == 2 {
 			cancel()
 		}
@@ -97,8 +97,8 @@ func TestMemoryAudienceHonoursContext(t *testing.T) {
 	require.ErrorIs(t, s.AddUsers(ctx, "a", nil), context.Canceled)
 }
 
-// crowd returns n users in no order.
-func crowd(n int) []string {
+// manyUsers returns n users in no order.
+func manyUsers(n int) []string {
 	users := make([]string, n)
 	for i := range users {
 		users[i] = fmt.Sprintf("user-%07d", i)
@@ -109,7 +109,7 @@ func crowd(n int) []string {
 }
 
 func BenchmarkMemoryStoreAudience(b *testing.B) {
-	ctx, users := context.Background(), crowd(1_000_000)
+	ctx, users := context.Background(), manyUsers(1_000_000)
 	b.Run("add 1,000,000 by the 1,000", func(b *testing.B) {
 		for b.Loop() {
 			s := NewMemoryStore()

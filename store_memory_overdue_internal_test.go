@@ -40,11 +40,16 @@ func TestMemoryStoreOverdueDoesNotLeak(t *testing.T) {
 		return err
 	}
 	for name, stop := range map[string]func(s *MemoryStore) error{
-		"received":  func(s *MemoryStore) error { return mark(s, Mark{As: MarkReceived, UpTo: waiting}) },
-		"read":      func(s *MemoryStore) error { return mark(s, Mark{As: MarkRead, UpTo: waiting}) },
-		"archived":  func(s *MemoryStore) error { return mark(s, Mark{As: MarkArchived, UpTo: waiting}) },
-		"trimmed":   func(s *MemoryStore) error { putSized(t, s, "t", 1); return nil },
-		"evicted":   func(s *MemoryStore) error { s.MaxBytes = 2000; putSized(t, s, "u", 1); putSized(t, s, "u", 1); return nil },
+		"received": func(s *MemoryStore) error { return mark(s, Mark{As: MarkReceived, UpTo: waiting}) },
+		"read":     func(s *MemoryStore) error { return mark(s, Mark{As: MarkRead, UpTo: waiting}) },
+		"archived": func(s *MemoryStore) error { return mark(s, Mark{As: MarkArchived, UpTo: waiting}) },
+		"trimmed":  func(s *MemoryStore) error { putSized(t, s, "t", 1); return nil },
+		"evicted": func(s *MemoryStore) error {
+			s.MaxBytes = 2000
+			putSized(t, s, "u", 1)
+			putSized(t, s, "u", 1)
+			return nil
+		},
 		"grown old": func(s *MemoryStore) error { time.Sleep(24 * time.Hour); putSized(t, s, "u", 1); return nil },
 		"dropped":   func(s *MemoryStore) error { time.Sleep(100 * time.Hour); putSized(t, s, "u", 1); return nil },
 	} {

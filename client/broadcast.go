@@ -138,6 +138,7 @@ func (c *Client) ackLocked(k *conn, m inbound) {
 			k.cut(errHole)
 		}
 	}
+	c.countLocked(m.count)
 	c.answeredLocked(m)
 	c.releaseLocked(k)
 }

@@ -67,8 +67,12 @@ type Client struct {
 	pending  map[string]*request      // without an answer, by id
 	lastSeq  uint64                   // of requests and rooms
 	inbox    *topic                   // a new one for another user
+	unread   unreadCount              // of the inbox, the newest known
+	told     int                      // what OnUnread was told last; -1 before the first
 	all      topic                    // the broadcast
 	held     []inbound                // broadcasts that wait for what is missing before them
+
+	receiptAt time.Time // when the server was told last what was received
 
 	arrived sync.Cond // an event was queued, or the client has ended
 	queue   []event
@@ -89,7 +93,7 @@ func New(url string, opts Options) (*Client, error) {
 		delivered: make(chan struct{}), done: make(chan struct{}),
 		state: StateConnecting, changed: make(chan struct{}),
 		rooms: make(map[string]*Room), leaving: make(map[string]chan struct{}), pending: make(map[string]*request),
-		inbox: &topic{read: opts.Inbox, handed: opts.Inbox}, all: topic{read: opts.Broadcast, handed: opts.Broadcast},
+		inbox: &topic{read: opts.Inbox, handed: opts.Inbox}, told: -1, all: topic{read: opts.Broadcast, handed: opts.Broadcast},
 	}
 	c.arrived.L = &c.mu
 	c.ctx, c.cancel = context.WithCancel(context.Background())

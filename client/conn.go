@@ -51,6 +51,14 @@ type conn struct {
 	closing bool
 	timers  map[*time.Timer]struct{}
 	offered bool // the broadcast position was, and the history that answers it has not come yet
+
+	// Of the inbox, guarded by Client.mu:
+	log        string    // its epoch, as of the last "inbox"; empty before
+	early      []inbound // marks that came before the inbox of their epoch
+	overtaking []inbound // marks of what is still to come (P8.5)
+	receipts   bool      // the server wants them (P8.6)
+	received   int64     // the offset that it was told
+	receiptDue bool      // a timer runs for the next
 }
 
 // outgoing is a message to be written.

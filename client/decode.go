@@ -16,17 +16,22 @@ type inbound struct {
 	typ, id                                                        string
 	clientID, userID, username, senderID, room, name, text, reason string
 	session                                                        string
+	kind                                                           string
 	payload                                                        json.RawMessage // "message", "content" or "data"
 	timestamp                                                      int64           // ms since 1970
 	at                                                             Position        // zero unless both parts are there
 	code                                                           parley.Code
 	closeCode                                                      parley.CloseCode
-	recovered, resumed, more, duplicate                            answerBool
+	recovered, resumed, more, duplicate, receipts                  answerBool
 	messages                                                       []inbound // without malformed ones
 	malformed                                                      int       // entries of messages that were left out
 	snapshot                                                       bool      // members counts, else joined and left
 	members, joined, left                                          []parley.Member
-	count                                                          int
+	users                                                          int
+	count                                                          unreadCount   // of the inbox
+	mark                                                           Mark          // of an entry, or what "marked" made of some
+	offsets, read, archived                                        []parley.Span // of marks
+	truncated                                                      int64
 	maxMessageSize                                                 int64
 	pingInterval, retryMin, retryMax                               time.Duration
 	size                                                           int // bytes
@@ -43,6 +48,9 @@ const (
 
 // longest is how much of a time given by the server counts: more is a mistake.
 const longest = time.Hour
+
+// maxInteger is the largest number of the envelope (P2.3).
+const maxInteger = 1<<53 - 1
 
 var errUnknownType = errors.New("unknown type")
 
@@ -95,13 +103,15 @@ func (d *decoder) content(m *inbound) bool {
 	case "private":
 		m.senderID, m.payload, m.timestamp = d.text("senderId"), d.value("message"), d.optionalNumber("timestamp")
 	case "notification":
+		m.id, m.kind = d.optional("id"), d.optional("kind")
 		m.payload, m.timestamp = d.value("data"), d.optionalNumber("timestamp")
+	case "expired":
 	case "broadcast":
 		m.senderID, m.clientID, m.payload = d.text("senderId"), d.optional("clientId"), d.value("message")
 	default:
 		return false
 	}
-	m.at = d.position()
+	m.at, m.count = d.position(), d.unread()
 	return true
 }
 
@@ -112,19 +122,27 @@ func (d *decoder) envelope(m *inbound) bool {
 		m.clientID, m.userID, m.username = d.text("clientId"), d.optional("userId"), d.optional("username")
 		m.maxMessageSize, m.pingInterval = d.optionalNumber("maxMessageSize"), d.optionalMillis("pingInterval")
 		m.session, m.resumed, m.at = d.optional("session"), d.boolean("resumed"), d.position()
-	case "history", "inbox":
+		m.receipts = d.boolean("receipts")
+	case "history":
 		d.history(m)
+	case "inbox":
+		d.history(m)
+		m.count, m.truncated = d.unread(), d.optionalNumber("truncated")
+		m.read, m.archived = d.spans("read"), d.spans("archived")
+	case "marked":
+		m.mark, m.offsets = d.mark("as"), d.spans("offsets")
+		m.count = unreadCount{ReadState{int(d.number("unread")), d.number("version")}, d.text("epoch")}
 	case "system":
 		m.room, m.text = d.text("room"), d.text("content")
 	case "presence":
-		m.id, m.room, m.count = d.optional("id"), d.text("room"), int(d.number("count"))
+		m.id, m.room, m.users = d.optional("id"), d.text("room"), int(d.number("count"))
 		m.snapshot = d.has("members")
 		m.members, m.joined, m.left = d.users("members"), d.users("joined"), d.users("left")
 	case "signal":
 		m.room, m.senderID, m.username = d.optional("room"), d.text("senderId"), d.optional("username")
 		m.name, m.payload = d.text("name"), d.value("data")
 	case "ack":
-		m.id, m.at, m.duplicate = d.text("id"), d.position(), d.boolean("duplicate")
+		m.id, m.at, m.duplicate, m.count = d.text("id"), d.position(), d.boolean("duplicate"), d.unread()
 	case "reply":
 		m.id, m.payload = d.text("id"), d.value("data")
 	case "pong":
@@ -240,6 +258,41 @@ func (d *decoder) position() Position {
 		return Position{}
 	}
 	return p
+}
+
+// unread returns how many entries of the inbox are unread: the zero value unless all parts are there.
+func (d *decoder) unread() unreadCount {
+	if !d.has("unread") || !d.has("version") {
+		return unreadCount{}
+	}
+	return unreadCount{ReadState{int(d.number("unread")), d.number("version")}, d.optional("epoch")}
+}
+
+func (d *decoder) mark(key string) Mark {
+	mark := Mark(d.text(key))
+	if mark != MarkRead && mark != MarkUnread && mark != MarkArchived {
+		d.fail(key, "a read state")
+	}
+	return mark
+}
+
+// spans reads pairs of first and last offset in ascending order.
+func (d *decoder) spans(key string) []parley.Span {
+	if !d.has(key) {
+		return nil
+	}
+	var pairs [][]int64
+	d.into(key, &pairs)
+	all := make([]parley.Span, 0, len(pairs))
+	last := int64(0)
+	for _, p := range pairs {
+		if len(p) != 2 || p[0] <= last || p[1] < p[0] || p[1] > maxInteger {
+			d.fail(key, "a list of spans")
+			return nil
+		}
+		all, last = append(all, parley.Span{From: p[0], To: p[1]}), p[1]
+	}
+	return all
 }
 
 func (d *decoder) users(key string) []parley.Member {

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"os"
@@ -43,9 +44,20 @@ func (m *inbound) object() map[string]any {
 	}
 	for key, text := range map[string]string{
 		"id": m.id, "clientId": m.clientID, "username": m.username, "room": m.room, "name": m.name,
-		"session": m.session, "reason": m.reason, "epoch": m.at.Epoch, "code": string(m.code),
+		"session": m.session, "reason": m.reason, "epoch": cmp.Or(m.at.Epoch, m.count.epoch), "code": string(m.code),
+		"kind": m.kind, "as": string(m.mark),
 	} {
 		set(key, text, text != "")
+	}
+	set("unread", m.count.Unread, m.count.epoch != "")
+	set("version", m.count.Version, m.count.epoch != "")
+	set("truncated", m.truncated, m.truncated != 0)
+	for key, spans := range map[string][]parley.Span{"offsets": m.offsets, "read": m.read, "archived": m.archived} {
+		pairs := make([][2]int64, len(spans))
+		for i, s := range spans {
+			pairs[i] = [2]int64{s.From, s.To}
+		}
+		set(key, pairs, spans != nil)
 	}
 	set("offset", m.at.Offset, !m.at.IsZero())
 	set("userId", m.userID, m.userID != "")
@@ -53,13 +65,13 @@ func (m *inbound) object() map[string]any {
 	set("timestamp", m.timestamp, m.timestamp != 0)
 	set("maxMessageSize", m.maxMessageSize, m.maxMessageSize != 0)
 	set("pingInterval", m.pingInterval.Milliseconds(), m.pingInterval != 0)
-	for key, b := range map[string]answerBool{"recovered": m.recovered, "resumed": m.resumed, "more": m.more, "duplicate": m.duplicate} {
+	for key, b := range map[string]answerBool{"recovered": m.recovered, "resumed": m.resumed, "more": m.more, "duplicate": m.duplicate, "receipts": m.receipts} {
 		set(key, b == yes, b != absent)
 	}
 	set("members", append([]parley.Member{}, m.members...), m.snapshot)
 	set("joined", m.joined, m.joined != nil)
 	set("left", m.left, m.left != nil)
-	set("count", m.count, m.typ == "presence")
+	set("count", m.users, m.typ == "presence")
 	switch m.typ {
 	case "message":
 		o["content"] = m.payload
@@ -98,7 +110,7 @@ func TestServerVectors(t *testing.T) {
 			types[m.typ] = true
 		})
 	}
-	for name := range strings.FieldsSeq("connected broadcast private history system message notification error ack reply pong signal presence inbox bye") {
+	for name := range strings.FieldsSeq("connected broadcast private history system message notification error ack reply pong signal presence inbox bye marked") {
 		require.True(t, types[name], "no vector for %q", name)
 	}
 }
@@ -117,6 +129,24 @@ func TestMalformed(t *testing.T) {
 		`{"type":"history","room":"r","messages":[],"recovered":"yes"}`,
 		`{"type":"presence","room":"r","count":1,"members":[{"userId":"u"}]}`, `{"type":"presence","room":"r","count":1,"members":[null]}`,
 		`{"type":"presence","room":"r","count":1,"joined":null}`,
+		`{"type":"marked","as":"seen","epoch":"e","offsets":[[1,1]],"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","offsets":[[1,1]],"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[1,1]],"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[1,1]],"unread":0}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":null,"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[1]],"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[1,2,3]],"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[2,1]],"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[0,1]],"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[1,2],[2,3]],"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[null,1]],"unread":0,"version":1}`,
+		`{"type":"marked","as":"read","epoch":"e","offsets":[[1,9007199254740992]],"unread":0,"version":1}`,
+		`{"type":"inbox","epoch":"e","offset":1,"messages":[],"read":[1]}`,
+		`{"type":"inbox","epoch":"e","offset":1,"messages":[],"archived":{}}`,
+		`{"type":"inbox","epoch":"e","offset":1,"messages":[],"truncated":-1}`,
+		`{"type":"inbox","epoch":"e","offset":1,"messages":[],"unread":-1,"version":1}`,
+		`{"type":"notification","id":7,"data":1}`, `{"type":"notification","kind":null,"data":1}`,
+		`{"type":"connected","clientId":"c","receipts":"yes"}`,
 		"{\"type\":\"system\",\"room\":\"r\",\"content\":\"\xff\"}",
 		strings.Repeat("[", 20000),
 	} {

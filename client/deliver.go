@@ -87,6 +87,7 @@ func (c *Client) muted(e event) bool {
 func (c *Client) nextEvent() (event, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.handledLocked()
 	for {
 		for len(c.queue) == 0 {
 			if c.state.final() {

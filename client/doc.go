@@ -39,6 +39,8 @@
 //   - Calls are never repeated: CodeDisconnected means that nobody knows whether the handler ran.
 //   - Private messages and notifications of an identified user come once, also over reconnects, or
 //     OnInboxGap says that some are missing. So does the broadcast, if the server keeps its history.
+//   - MarkRead, MarkUnread and Archive are sent again until they are answered. What any device of the user
+//     marks comes to OnMarked or, after a reconnect, to OnInboxState.
 //   - Signals may be lost.
 //
 // # Positions
@@ -47,6 +49,17 @@
 // a service that restarts goes on from there, with JoinOptions.Position, Options.Inbox and
 // Options.Broadcast. Keep them after a message was processed, in its handler, and every message is processed
 // once; or, if the process dies in between, again.
+//
+// # The inbox
+//
+// Every notification and private message that is kept for the user is unread, read or archived. Options.OnInbox gets the newest with their
+// state, OnNotification and OnPrivate what comes then, OnMarked what changes, and OnUnread the number for
+// the badge. Client.InboxHistory pages back. If the server wants to know what the user's devices have, to
+// send an e-mail else, it is told what the handlers have returned from.
+//
+//	OnUnread: func(_ context.Context, _ *client.Client, s client.ReadState) { badge.Set(s.Unread) },
+//	...
+//	state, err := c.MarkRead(ctx, client.Selection{UpTo: newest.Position})
 //
 // # Handlers
 //

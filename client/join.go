@@ -164,8 +164,8 @@ func (c *Client) presenceLocked(r *Room, m inbound) {
 	for _, u := range slices.Concat(m.members, m.joined) {
 		r.members[u.UserID] = u
 	}
-	r.count = m.count
-	e := tell(r.opts.OnPresence, r, Presence{m.snapshot, m.members, m.joined, m.left, m.count})
+	r.count = m.users
+	e := tell(r.opts.OnPresence, r, Presence{m.snapshot, m.members, m.joined, m.left, m.users})
 	e.room, e.size = r, m.size
 	c.offerLocked(e)
 }

@@ -26,6 +26,7 @@ type Private struct {
 	Message  json.RawMessage
 	Time     time.Time // by the server's clock; may be zero
 	Position Position  // zero unless it is kept in the inbox
+	Mark     Mark      // its read state; empty unless it is kept in the inbox
 }
 
 // Decode decodes Message into v, as json.Unmarshal does.
@@ -33,9 +34,12 @@ func (p Private) Decode(v any) error { return json.Unmarshal(p.Message, v) }
 
 // Notification is a notification of the application to this user, or to everybody.
 type Notification struct {
+	ID       string // the application's name for it; may be empty
+	Kind     string // of which kind it is, for the application; may be empty
 	Data     json.RawMessage
 	Time     time.Time // by the server's clock; may be zero
 	Position Position  // zero unless it is kept in the inbox
+	Mark     Mark      // its read state; empty unless it is kept in the inbox
 }
 
 // Decode decodes Data into v, as json.Unmarshal does.
@@ -80,18 +84,6 @@ type Page struct {
 	Messages []Message
 	Position Position // the newest message of the room
 	More     bool     // older ones are kept
-}
-
-// Inbox is the newest kept private messages and notifications, oldest first, up to Position.
-type Inbox struct {
-	Items    []InboxItem
-	Position Position
-}
-
-// InboxItem is one of the two; the other is nil.
-type InboxItem struct {
-	Private      *Private
-	Notification *Notification
 }
 
 // Gap says that messages were missed that cannot be had again.
@@ -150,11 +142,11 @@ func (m *inbound) message() Message {
 }
 
 func (m *inbound) private() Private {
-	return Private{m.senderID, m.payload, m.time(), m.at}
+	return Private{m.senderID, m.payload, m.time(), m.at, m.mark}
 }
 
 func (m *inbound) notification() Notification {
-	return Notification{m.payload, m.time(), m.at}
+	return Notification{m.id, m.kind, m.payload, m.time(), m.at, m.mark}
 }
 
 func (m *inbound) broadcast() Broadcast {

@@ -62,12 +62,21 @@ type Options struct {
 	// OnPrivate and OnNotification get new ones, and after a reconnect those that were missed.
 	OnPrivate      func(ctx context.Context, c *Client, m Private)
 	OnNotification func(ctx context.Context, c *Client, m Notification)
-	// OnInbox gets the newest kept ones: on the first connect without a position, and after a gap.
+	// OnInbox gets the newest kept ones, with their state: on the first connect without a position, and after a gap.
 	OnInbox func(ctx context.Context, c *Client, m Inbox)
 	// OnInboxGap and OnInboxRecovered say after a reconnect whether
 	// something is missing that cannot be had again.
 	OnInboxGap       func(ctx context.Context, c *Client, g Gap)
 	OnInboxRecovered func(ctx context.Context, c *Client, r Recovered)
+	// OnInboxState is called before OnInboxRecovered: what was marked meanwhile, also of
+	// messages that were handed out long ago. Where OnInbox is called, that says it.
+	OnInboxState func(ctx context.Context, c *Client, s InboxState)
+	// OnMarked is called when entries of the inbox were marked on any device of the
+	// user, this one too, or by the application.
+	OnMarked func(ctx context.Context, c *Client, m Marked)
+	// OnUnread is called when the number of unread entries of the inbox is known first, and when it has
+	// changed, after the handler of the message that it came with. What expires is not told: the next change counts it.
+	OnUnread func(ctx context.Context, c *Client, s ReadState)
 	// OnBroadcast gets those of others, OnBroadcastHistory the newest kept
 	// ones after a gap.
 	OnBroadcast        func(ctx context.Context, c *Client, m Broadcast)

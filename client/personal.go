@@ -1,6 +1,6 @@
 package client
 
-// personalLocked takes a live private message or notification.
+// personalLocked takes a live private message or notification, or what has become of one (P8.7).
 func (c *Client) personalLocked(k *conn, m inbound) {
 	switch {
 	case c.behind:
@@ -8,12 +8,15 @@ func (c *Client) personalLocked(k *conn, m inbound) {
 		// The inbox is sent once a connection: only the next one brings what is missing.
 		k.cut(errHole)
 	case c.inbox.place(m.at) == next:
-		c.offerPersonalLocked(m)
+		m.mark = k.markOf(m.at)
+		if c.offerPersonalLocked(m) {
+			c.countLocked(m.count)
+		}
 	}
 }
 
 func (c *Client) offerPersonalLocked(m inbound) bool {
-	var e event // of an unknown type: only the position moves
+	var e event // expired, or of an unknown type: only the position moves
 	switch m.typ {
 	case "private":
 		e = tell(c.opts.OnPrivate, c, m.private())
@@ -29,7 +32,8 @@ func (c *Client) offerPersonalLocked(m inbound) bool {
 
 // inboxLocked takes the inbox: the first, what was missed, or the news that the
 // log was lost (P4.10, P4.11).
-func (c *Client) inboxLocked(h inbound) {
+func (c *Client) inboxLocked(k *conn, h inbound) {
+	h.setMarks()
 	t := c.inbox
 	missed, whole := t.missed(&h)
 	if whole {
@@ -38,23 +42,46 @@ func (c *Client) inboxLocked(h inbound) {
 				return
 			}
 		}
-		c.offerLocked(tell(c.opts.OnInboxRecovered, c, Recovered{len(missed), h.at}))
-		return
+		state := tell(c.opts.OnInboxState, c, h.inboxState())
+		state.then = tell(c.opts.OnInboxRecovered, c, Recovered{len(missed), h.at}).call
+		c.offerLocked(state)
+	} else {
+		inbox := tell(c.opts.OnInbox, c, Inbox{h.itemsOf(), h.inboxState()})
+		gap := tell(c.opts.OnInboxGap, c, t.gap(&h))
+		if t.read.IsZero() {
+			gap.call = nil
+		}
+		gap.then, gap.topic, gap.at, gap.size = inbox.call, t, h.at, h.size
+		c.offerLocked(gap)
 	}
-	items := make([]InboxItem, 0, len(h.messages))
-	for _, m := range h.messages {
-		switch m.typ {
-		case "private":
-			items = append(items, InboxItem{Private: new(m.private())})
-		case "notification":
-			items = append(items, InboxItem{Notification: new(m.notification())})
+	if !c.behind {
+		c.inboxTakenLocked(k, h)
+	}
+}
+
+// inboxTakenLocked goes on from an inbox: everything known of marks is in it, but for
+// those that have overtaken it.
+func (c *Client) inboxTakenLocked(k *conn, h inbound) {
+	early := k.early
+	k.log, k.received, k.early, k.overtaking = h.at.Epoch, 0, nil, nil
+	if h.code == CodeAhead || h.count.epoch != c.unread.epoch {
+		c.unread = unreadCount{} // the log is another, or has lost its newest versions
+	}
+	c.countLocked(h.count)
+	for _, m := range early {
+		if m.count.epoch == k.log && m.count.Version > h.count.Version {
+			c.markedLocked(k, m)
 		}
 	}
-	inbox := tell(c.opts.OnInbox, c, Inbox{items, h.at})
-	gap := tell(c.opts.OnInboxGap, c, t.gap(&h))
-	if t.read.IsZero() {
-		gap.call = nil
+	c.receiptLocked()
+}
+
+// forgetInboxLocked starts with the inbox of another user, whose positions and numbers say
+// nothing about the old ones.
+func (c *Client) forgetInboxLocked() {
+	c.inbox = new(topic)
+	c.unread = unreadCount{}
+	if c.told > 0 {
+		c.setCountLocked(unreadCount{})
 	}
-	gap.then, gap.topic, gap.at, gap.size = inbox.call, t, h.at, h.size
-	c.offerLocked(gap)
 }

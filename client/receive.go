@@ -37,10 +37,17 @@ func (c *Client) dispatchLocked(k *conn, m inbound) {
 		c.answeredLocked(m)
 	case "error":
 		c.refusedLocked(k, m)
-	case "private", "notification":
+	case "private", "notification", "expired":
 		c.personalLocked(k, m)
+	case "marked":
+		c.markedLocked(k, m)
 	case "inbox":
-		c.inboxLocked(m)
+		if m.id != "" {
+			c.countLocked(m.count)
+			c.answeredLocked(m)
+			return
+		}
+		c.inboxLocked(k, m)
 	case "broadcast":
 		c.broadcastLocked(k, m)
 	case "bye":
@@ -93,7 +100,7 @@ func (c *Client) connectedLocked(k *conn, m inbound) {
 		return
 	}
 	k.welcome()
-	k.up, k.since, k.maxSize = true, time.Now(), m.maxMessageSize
+	k.up, k.since, k.maxSize, k.receipts = true, time.Now(), m.maxMessageSize, m.receipts == yes
 	interval := m.pingInterval
 	if interval == 0 {
 		interval = defaultPing
@@ -104,7 +111,7 @@ func (c *Client) connectedLocked(k *conn, m inbound) {
 	}
 	if before := c.identity.UserID; before != "" && before != m.userID {
 		c.anotherUserLocked()
-		c.inbox = new(topic) // another one: its positions say nothing about the old
+		c.forgetInboxLocked()
 	}
 	c.session = m.session
 	c.identity = Identity{m.clientID, m.userID, m.username, m.resumed == yes}

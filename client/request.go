@@ -23,6 +23,9 @@ type outbound struct {
 	Name     string          `json:"name,omitempty"`
 	Epoch    string          `json:"epoch,omitempty"`
 	Offset   *int64          `json:"offset,omitempty"`
+	Topic    string          `json:"topic,omitempty"`
+	Offsets  []int64         `json:"offsets,omitempty"`
+	IDs      []string        `json:"ids,omitempty"`
 	Before   int64           `json:"before,omitempty"`
 	Limit    int             `json:"limit,omitempty"`
 	Message  json.RawMessage `json:"message,omitempty"`
@@ -50,6 +53,8 @@ type request struct {
 	fate   fate
 	// broadcast: its ack explains a hole in what others broadcast.
 	broadcast bool
+	// personal: it is about the inbox, and so about nothing when the user is another.
+	personal bool
 	// finish is called once, with Client.mu held.
 	finish func(answer inbound, err error)
 	timer  *time.Timer // of Options.Timeout
@@ -225,12 +230,16 @@ func (c *Client) refusedLocked(k *conn, m inbound) {
 }
 
 // anotherUserLocked fails what was sent as the user before: ids count per user,
-// so that sending it again could do it twice (P4.13).
+// so that sending it again could do it twice (P4.13). What was to be done to the inbox of that user is not done to another.
 func (c *Client) anotherUserLocked() {
-	err := parley.NewError(CodeDisconnected, "connection lost, and the user is another now: nobody knows what became of the request")
+	unknown := parley.NewError(CodeDisconnected, "connection lost, and the user is another now: nobody knows what became of the request")
+	unsent := parley.NewError(CodeDisconnected, "the user is another now, with another inbox: the request was not sent")
 	for _, r := range c.pending {
-		if r.written {
-			c.settleLocked(r, inbound{}, err)
+		switch {
+		case r.written:
+			c.settleLocked(r, inbound{}, unknown)
+		case r.personal:
+			c.settleLocked(r, inbound{}, unsent)
 		}
 	}
 }

@@ -16,6 +16,8 @@ func (p Position) IsZero() bool { return p.Epoch == "" }
 type topic struct {
 	read   Position // the last message that was queued for the handlers
 	handed Position // the last message that a handler was called for
+	// handled is the last message that handlers have returned from. Kept for the inbox only.
+	handled Position
 }
 
 type order uint8

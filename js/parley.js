@@ -26,17 +26,17 @@ const APART_MS = 1000; // between two attempts, however often the page wakes up;
 const WINDOW = 50; // requests on the way: who sends at once all that waited gets above the rate limit, and is ended (P2.7)
 
 /** Close codes after which nobody comes back by himself (section 7). */
-const FINAL = /^(100[023789]|41..)$/;
+const FINAL = /^(100[^1456]|41..)$/;
 /** Refusals that pass. */
 const PASSING = ["unavailable", "rate_limited", "closing"];
 /** What a request without an answer is rejected with. */
-const LATE = ["timeout", "no answer in time"];
-const TOO_LARGE = ["too_large", "over the size limit"];
+const LATE = ["timeout", "no answer"];
+const TOO_LARGE = ["too_large", "too large"];
 /** Events of the page after which a connection may be worth less, or a new one more. */
 const WAKE = ["online", "pageshow", "pagehide", "visibilitychange"];
 
 /** Name, kind and "?" of a field in the table of types. */
-const FIELD = /(\w+):?([a-z*]?)(\??)/g;
+const FIELD = /(\w+):?(\w?)(\??)/g;
 
 const isString = (v) => typeof v === "string";
 const isCount = (v) => Number.isSafeInteger(v) && v >= 0;
@@ -46,11 +46,11 @@ const any = () => true;
 const KINDS = {
   "": isString,
   n: isCount,
-  b: (v) => typeof v === "boolean",
+  b: (v) => v === !!v,
   a: list(any),
   s: list(list(isCount)),
   m: list((x) => isString(x?.userId) && isString(x.username)),
-  "*": any,
+  x: any,
 };
 
 /** Where a message stands in its topic; undefined in topics that keep no history. */
@@ -73,7 +73,7 @@ function emitter() {
     on(event, fn) {
       const listener = { event, fn };
       all.add(listener);
-      return () => void all.delete(listener);
+      return () => all.delete(listener);
     },
     emit(event, payload) {
       for (const listener of [...all]) {
@@ -108,23 +108,21 @@ export function connect(url, options = {}) {
   const pending = new Map(); // requests without an answer, by id, in the order of sending
   const own = new Set(); // client ids so far
   let ws; // the socket in use; events of any other are stale
-  let up = false; // "connected" has been received on it
+  let up; // when "connected" was received on it
   let attempt = 0; // changes with every connection, so that what belongs to an old one can be told
   let opened = 0; // when the newest attempt began
   let tries = 0;
-  let since = Infinity; // when it was connected
   let due = 0; // when to come back, if a "bye" has set a window
   let bye;
   let woken = -Infinity; // when somebody looked: a connection that soon turns out to be dead is replaced at once
   let session; // to be offered to keep the client id; in memory only, because two tabs must not share it
   let received = 0;
   let probing; // the id of a ping without an answer
-  let maxSize = Infinity;
+  let maxSize;
   let receipts; // the server wants to know what has arrived, and may be told now
-  let receipted; // the position that it was told on this connection
   let onTheWay = 0; // requests that were sent on ws
   let ids = 0;
-  let over = false; // the client has ended
+  let over; // the client has ended
   let early = []; // broadcasts that follow on one of this client, which is not acknowledged yet
 
   const client = {
@@ -135,28 +133,26 @@ export function connect(url, options = {}) {
     unread: 0,
     on,
     join: (name, o) => (rooms.get(name) ?? enter(name, o)).room,
-    private: (targetId, message) => request({ type: "private", targetId, message }, "ack"),
-    broadcast: (message) => request({ type: "broadcast", message }, "ack"),
-    call: async (method, data) => (await request({ type: "call", method, data }, "reply")).data,
+    private: (targetId, message) => request({ type: "private", targetId, message }),
+    broadcast: (message) => request({ type: "broadcast", message }),
+    call: async (method, data) => (await request({ type: "call", method, data }, all, "reply")).data,
     signal: (targetId, name, data) => fire({ type: "signal", targetId, name, data }),
     async ping() {
       const start = now();
-      const { timestamp } = await request({ type: "ping" }, "pong");
-      return { rtt: now() - start, timestamp };
+      return { timestamp: (await request({ type: "ping" }, all, "pong")).timestamp, rtt: now() - start };
     },
-    mark: (as, what) => request({ ...what, type: as }, "ack", inbox),
-    inbox: (page) => request({ ...page, type: "history", topic: "inbox" }, "inbox", inbox),
-    close: () => end("closed", 1000, ""),
+    request: (message, answer) => request(message, inbox, answer),
+    close: () => end(1000, ""),
   };
 
   // A topic is what has positions: a room, the inbox, the broadcast. up: joined on this connection. held: what is to be
   // sent waits for a moment. synced: its history has come once. tried: the offset from where a reconnect was to fill a hole.
-  const inbox = { emit, tag: { topic: "inbox" }, types: ["private", "notification"], list: "inbox", version: 0 };
+  const inbox = { emit, tag: { topic: "inbox" }, types: ["private", "notification"], list: "inbox" };
   const all = { emit, tag: { topic: "broadcast" }, types: ["broadcast"] }; // and what belongs to no room is sent here
 
   // ---- connection ----
 
-  const gone = () => failure("closed", client.closeReason || "the client has ended");
+  const gone = () => failure("closed", client.closeReason || "ended");
   const tellError = (code, message, room) => emit("error", { code, message, room });
 
   function setState(state, retryIn) {
@@ -184,7 +180,7 @@ export function connect(url, options = {}) {
     stopTimers();
     leaving.clear();
     ws = undefined;
-    up = false;
+    up = undefined;
     onTheWay = 0;
     early = [];
     for (const topic of [all, inbox, ...rooms.values()]) topic.up = topic.held = topic.join = undefined;
@@ -195,17 +191,17 @@ export function connect(url, options = {}) {
   async function open() {
     const mine = reset();
     opened = now();
-    later(CONNECT_MS, () => lost(1006, "no connection in time"));
+    later(CONNECT_MS, () => lost(1006, LATE[1]));
     setState("connecting");
     await null; // the caller of connect() listens from now on
     if (mine !== attempt) return;
     let credentials;
     try {
-      credentials = await (typeof token === "function" ? token() : token);
+      credentials = await (token?.call ? token() : token);
     } catch (e) {
       if (mine !== attempt) return;
       const message = `token: ${e?.message ?? e}`;
-      if (e?.unauthorized || [401, 403].includes(e?.status)) return end("unauthorized", undefined, message);
+      if (e?.unauthorized || [401, 403].includes(e?.status)) return end(undefined, message, "unauthorized");
       tellError("token", message);
       if (mine === attempt) lost(1006, message);
       return;
@@ -216,7 +212,7 @@ export function connect(url, options = {}) {
       socket = ws = new WebSocket(url.href, protocols(credentials));
     } catch (e) {
       // A URL or scheme that the browser does not allow: it will not do so later.
-      return end("closed", 1006, `${e?.message ?? e}`);
+      return end(1006, `${e?.message ?? e}`);
     }
     socket.onmessage = (e) => ws === socket && receive(e.data);
     socket.onclose = (e) => ws === socket && lost(e.code, e.reason);
@@ -235,12 +231,11 @@ export function connect(url, options = {}) {
 
   /** The connection is gone: come back, unless the code says not to. */
   function lost(code, reason) {
-    if (FINAL.test(code)) return end(code === 4100 ? "unauthorized" : "closed", code, reason);
+    if (FINAL.test(code)) return end(code, reason);
+    if (now() - up >= STABLE_MS) tries = 0;
     const mine = reset();
     client.closeCode = code;
     client.closeReason = reason;
-    if (now() - since >= STABLE_MS) tries = 0;
-    since = Infinity;
     disown((p) => p.at && (p.answer !== "ack" || p.topic.gone));
     const delay = bye ? random(bye.retryMin, bye.retryMax) : now() - woken < 3 * PROBE_MS ? 0 : jitter(tries++);
     due = bye ? now() + delay : 0;
@@ -252,24 +247,24 @@ export function connect(url, options = {}) {
 
   /** Rejects requests that can't be sent, or sent again. */
   function disown(which) {
-    for (const p of pending.values()) if (which(p)) drop(p, "disconnected", "connection lost, outcome unknown");
+    pending.forEach((p) => which(p) && drop(p, "disconnected", "outcome unknown"));
   }
 
   /** Full jitter: after a crash of the server its clients come back evenly spread. */
   const jitter = (n) => random(n && min / 5, Math.min(max, min * 2 ** n));
 
-  function end(state, code, reason) {
+  function end(code, reason, state = code === 4100 ? "unauthorized" : "closed") {
     if (over) return;
     over = true;
     reset(1000);
     listen("remove");
     client.closeCode = code;
     client.closeReason = reason;
-    for (const p of pending.values()) settle(p).reject(gone());
-    for (const topic of rooms.values()) {
+    pending.forEach((p) => settle(p).reject(gone()));
+    rooms.forEach((topic) => {
       topic.mute();
       topic.reject(gone());
-    }
+    });
     setState(state);
     mute();
   }
@@ -281,7 +276,7 @@ export function connect(url, options = {}) {
     const online = type === "online";
     if (persisted === false) return; // a page that begins or ends
     // In the back-forward cache nobody reads from a connection, and the user seems to be there who is not.
-    if (type === "pagehide") return void (ws && lost(1006, "page left"));
+    if (type === "pagehide") return ws && lost(1006, "page left");
     if (!online && globalThis.document?.visibilityState === "hidden") return;
     if (online) tries = 0;
     if (up) {
@@ -305,7 +300,7 @@ export function connect(url, options = {}) {
       // A timer that is late ran on a machine that slept: what came meanwhile has not been read yet.
       const late = !again && now() - start > 2 * PROBE_MS;
       if (late || before !== received) probe(late);
-      else lost(1006, "no sign of life");
+      else lost(1006, LATE[1]);
     });
   }
 
@@ -326,12 +321,12 @@ export function connect(url, options = {}) {
    * What is answered by an ack is sent again, with the same id (P4.2), if the connection dies first or the server can't
    * take it now; everything else is rejected then. Without `answer` it is a join or leave, and overtakes what waits.
    */
-  function request(message, answer, topic = all) {
+  function request(message, topic = all, answer = "ack") {
     return new Promise((resolve, reject) => {
       const { type, room } = message;
       if (over) throw gone();
       if (topic.gone) throw notIn(room);
-      if (answer && !ready(topic) && asked().length >= queue) throw failure("queue_full", "too many requests wait");
+      if (answer && !ready(topic) && [...pending.values()].filter((p) => p.answer).length >= queue) throw failure("queue_full", "queue full");
       const id = newId();
       const p = { id, type, text: JSON.stringify({ ...message, id }), answer, topic, resolve, reject };
       p.timer = after(timeout, () => drop(p, ...LATE));
@@ -340,8 +335,6 @@ export function connect(url, options = {}) {
     });
   }
 
-  /** What the application waits for. */
-  const asked = () => [...pending.values()].filter((p) => p.answer);
   const ready = (topic) => topic.up && !topic.held && !all.held;
 
   /** Sends, in order, what can be sent now. */
@@ -354,7 +347,7 @@ export function connect(url, options = {}) {
 
   function send(p) {
     // The server knows ids for a limited time, also while this machine sleeps and its timers stand still.
-    if (p.at && Date.now() - p.at > timeout) drop(p, ...LATE);
+    if (Date.now() - p.at > timeout) drop(p, ...LATE);
     else if (write(p.text)) {
       p.on = attempt;
       p.at ??= Date.now();
@@ -386,7 +379,7 @@ export function connect(url, options = {}) {
   /** A request is no longer on the way. */
   function back(p) {
     if (p.on === attempt) {
-      p.on = undefined;
+      p.on = 0;
       onTheWay--;
       flush();
     }
@@ -394,7 +387,7 @@ export function connect(url, options = {}) {
 
   function answer({ type, id, ...m }) {
     const p = pending.get(id);
-    if (!p || (p.answer ?? "ack") !== type) return;
+    if (!p || (p.answer || "ack") !== type) return;
     if (m.messages) m.messages = entries(m.messages, p.topic);
     tally(m);
     settle(p, m).resolve(m);
@@ -411,10 +404,7 @@ export function connect(url, options = {}) {
       const topic = code === "rate_limited" ? all : p.topic;
       if (!topic.held) {
         topic.held = true;
-        later(jitter(3), () => {
-          topic.held = false;
-          flush();
-        });
+        later(jitter(3), () => flush((topic.held = false)));
       }
       back(p);
     }
@@ -423,8 +413,7 @@ export function connect(url, options = {}) {
   // ---- rooms ----
 
   function enter(name, { username, since } = {}) {
-    const { on, emit, mute } = emitter();
-    const topic = { emit, mute, username, position: positionOf(since ?? {}), types: ["message"], list: "history" };
+    const topic = { ...emitter(), username, position: positionOf(since ?? {}), types: ["message"], list: "history" };
     topic.room = {
       name,
       members: new Map(),
@@ -433,10 +422,10 @@ export function connect(url, options = {}) {
       get position() {
         return topic.position;
       },
-      on,
-      send: (content) => request({ type: "message", room: name, content }, "ack", topic),
+      on: topic.on,
+      send: (content) => request({ type: "message", room: name, content }, topic),
       signal: (signal, data) => topic.up && fire({ type: "signal", room: name, name: signal, data }),
-      history: (page) => request({ ...page, type: "history", room: name }, "history", topic),
+      history: (page) => request({ ...page, type: "history", room: name }, topic, "history"),
       leave: () => leave(topic),
     };
     topic.room.joined.catch(() => {}); // not everybody waits for it
@@ -453,7 +442,7 @@ export function connect(url, options = {}) {
     if (!up || topic.join || topic.gone || leaving.has(name)) return;
     const mine = (topic.join = {});
     try {
-      await request({ type: "join", room: name, username, ...position });
+      await request({ type: "join", room: name, username, ...position }, all, "");
     } catch (e) {
       if (topic.join !== mine) return; // of an earlier connection, or answered
       const again = () => {
@@ -468,9 +457,7 @@ export function connect(url, options = {}) {
 
   /** Whether an error passes; then fn is called later, if the connection still stands. */
   function passes({ code }, fn) {
-    const will = PASSING.includes(code) || code === LATE[0];
-    if (will) later(jitter(3), fn);
-    return will;
+    return (PASSING.includes(code) || code === LATE[0]) && !later(jitter(3), fn);
   }
 
   function forget(topic, error) {
@@ -497,7 +484,7 @@ export function connect(url, options = {}) {
 
   async function depart(name) {
     try {
-      await request({ type: "leave", room: name });
+      await request({ type: "leave", room: name }, all, "");
     } catch (e) {
       if (up && passes(e, () => depart(name))) return;
     }
@@ -540,23 +527,23 @@ export function connect(url, options = {}) {
     if (at && recovered !== false && at.epoch === to?.epoch && top >= to.offset) {
       topic.position = { ...to, offset: top };
       let last = at.offset;
-      const missed = messages.filter((m) => m.offset > last && m.offset <= top && (last = m.offset));
+      let missed = 0;
       tally(h);
-      for (const m of missed) deliver(m, topic);
-      emit("recovered", { ...tag, ...h, ...topic.position, missed: missed.length });
+      for (const m of messages) {
+        if (!(m.offset > last && m.offset <= top)) continue;
+        last = m.offset;
+        missed++;
+        deliver(m, topic);
+      }
+      emit("recovered", { ...tag, ...h, ...topic.position, missed });
     } else {
-      move(topic, to, code === "ahead");
+      if (code === "ahead" || to?.epoch !== at?.epoch) topic.version = 0;
+      topic.position = to;
       tally(h);
       if (at || synced) emit("gap", { ...tag, ...at, code });
       if (list) emit(list, { ...h, messages });
       else for (const m of messages) if (at?.epoch !== m.epoch || m.offset > at?.offset) deliver(m, topic);
     }
-  }
-
-  /** Sets a position that does not follow on the last one. `back`: the log is the same, but has lost its newest messages. */
-  function move(topic, to, back) {
-    if (back || to?.epoch !== topic.position?.epoch) topic.version = 0;
-    topic.position = to;
   }
 
   /** The entries of a history or inbox that are of these types. */
@@ -592,12 +579,13 @@ export function connect(url, options = {}) {
    */
   function hole(topic, m) {
     const { position: at } = topic;
-    if (topic === all && asked().some((p) => p.type === "broadcast" && p.on === attempt)) early.push(m);
+    if (topic === all && [...pending.values()].some((p) => p.type === "broadcast" && p.on === attempt)) early.push(m);
     else if (topic.tried !== at.offset) {
       topic.tried = at.offset;
-      lost(4004, "missing messages");
+      lost(4004, "gap");
     } else {
-      move(topic, positionOf(m));
+      topic.position = positionOf(m);
+      topic.version = 0;
       emit("gap", { ...topic.tag, ...at });
       deliver(m, topic);
     }
@@ -614,7 +602,7 @@ export function connect(url, options = {}) {
 
   /** Takes the number of unread entries, if it is not older than what is known: versions are those of an epoch (P8.1). */
   function tally({ unread, version, epoch = inbox.position?.epoch }) {
-    if (unread === undefined || !(version >= inbox.version) || epoch !== inbox.position?.epoch) return;
+    if (!(unread >= 0 && version >= inbox.version && epoch === inbox.position?.epoch)) return;
     inbox.version = version;
     if (unread === client.unread) return;
     client.unread = unread;
@@ -629,18 +617,18 @@ export function connect(url, options = {}) {
 
   function receipt() {
     const { position } = inbox;
-    if (!up || !receipts || !position || position === receipted) return;
+    if (!up || !receipts || !position) return;
     receipts = false;
-    fire({ type: "received", ...(receipted = position) });
+    fire({ type: "received", ...position });
     later(APART_MS, () => {
       receipts = true;
-      receipt();
+      if (position !== inbox.position) receipt();
     });
   }
 
   // ---- messages of the server ----
 
-  const malformed = () => tellError("bad_message", "malformed message");
+  const malformed = () => tellError("bad_message", "malformed");
 
   /**
    * By type: what is done with a message (topic is that of m.room, if it is joined), what is read of it, and what that
@@ -651,20 +639,20 @@ export function connect(url, options = {}) {
     __proto__: null,
     connected: [connected, "clientId userId? username? maxMessageSize:n? pingInterval:n? session? resumed:b? receipts:b?"],
     ack: [answer, "id duplicate:b?"],
-    reply: [answer, "id data:*"],
+    reply: [answer, "id data:x"],
     pong: [answer, "id? timestamp:n"],
     error: [refused, "id? code? message"],
     history: [history, "id? room? messages:a recovered:b? code? more:b?"],
-    message: [live, "room userId username content:* timestamp:n"],
+    message: [live, "room userId username content:x timestamp:n"],
     presence: [presence, "room count:n members:m? joined:m? left:m?"],
     system: [deliver, "room content"],
-    signal: [deliver, "room? senderId username? name data:*"],
+    signal: [deliver, "room? senderId username? name data:x"],
     inbox: [personal, "id? messages:a recovered:b? code? more:b? truncated:n? read:s? archived:s?"],
-    private: [personal, "senderId message:* timestamp:n?"],
-    notification: [personal, "id? kind? data:* timestamp:n?"],
+    private: [personal, "senderId message:x timestamp:n?"],
+    notification: [personal, "id? kind? data:x timestamp:n?"],
     expired: [({ type, ...m }) => personal(m), ""], // without a type: it moves the position, and that is all (P8.7)
     marked: [deliver, "as offsets:s"],
-    broadcast: [broadcast, "senderId clientId? message:*"],
+    broadcast: [broadcast, "senderId clientId? message:x"],
     bye: [(m) => deliver((bye = m)), "code:n reason retryMin:n retryMax:n"],
   };
 
@@ -702,10 +690,8 @@ export function connect(url, options = {}) {
     const { clientId, userId = clientId, username, resumed } = m;
     const other = userId !== client.userId;
     stopTimers();
-    up = all.up = inbox.up = true;
+    up = all.up = inbox.up = now();
     receipts = m.receipts;
-    receipted = undefined;
-    since = now();
     session = /^[\w-]+$/.test(m.session) ? m.session : undefined;
     own.add(clientId);
     // P4.13; and what was to be marked is somebody else's.
@@ -713,23 +699,24 @@ export function connect(url, options = {}) {
     Object.assign(client, { clientId, userId, username });
     if (other) {
       const offered = inbox.position;
-      inbox.synced = move(inbox);
+      inbox.position = inbox.synced = undefined;
+      inbox.version = 0;
       if (offered) {
         // It was of somebody else's inbox, and so the answer may be a part only.
         tally({ unread: 0, version: 0 });
         return open();
       }
     }
-    maxSize = m.maxMessageSize || Infinity;
+    maxSize = m.maxMessageSize;
     if (m.pingInterval) watch(Math.max(m.pingInterval, PROBE_MS), received);
     all.position ??= positionOf(m); // if there was one its history follows, now or later (P4.11, P5.4)
-    for (const topic of rooms.values()) join(topic);
+    rooms.forEach((topic) => join(topic));
     flush();
     setState("connected");
     emit("connected", { clientId, userId, username, resumed });
   }
 
-  if (!WebSocket) throw new TypeError("parley: pass options.WebSocket");
+  if (!WebSocket) throw new TypeError("pass options.WebSocket");
   url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
   url.protocol = url.protocol.replace("http", "ws");
   url.hash = "";

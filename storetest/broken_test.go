@@ -20,6 +20,11 @@ type broken struct {
 	enter   func(s parley.Store, ctx context.Context, topic, node string, members []parley.Member, lease time.Duration) error
 	leave   func(s parley.Store, ctx context.Context, topic, node string, ids []string) error
 	members func(s parley.Store, ctx context.Context, topic string, limit int) ([]parley.Member, int, error)
+	mark    func(s parley.Store, ctx context.Context, topic string, m parley.Mark) (parley.Marked, error)
+	overdue func(s parley.Store, ctx context.Context, limit int, lease time.Duration) ([]parley.OverdueEntry, error)
+	add     func(s parley.Store, ctx context.Context, audience string, ids []string) error
+	remove  func(s parley.Store, ctx context.Context, audience string, ids []string) error
+	users   func(s parley.Store, ctx context.Context, audience, after string, limit int) ([]string, error)
 }
 
 func (b *broken) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
@@ -55,6 +60,41 @@ func (b *broken) Members(ctx context.Context, topic string, limit int) ([]parley
 		return b.members(b.Store, ctx, topic, limit)
 	}
 	return b.Store.Members(ctx, topic, limit)
+}
+
+func (b *broken) Mark(ctx context.Context, topic string, m parley.Mark) (parley.Marked, error) {
+	if b.mark != nil {
+		return b.mark(b.Store, ctx, topic, m)
+	}
+	return b.Store.Mark(ctx, topic, m)
+}
+
+func (b *broken) Overdue(ctx context.Context, limit int, lease time.Duration) ([]parley.OverdueEntry, error) {
+	if b.overdue != nil {
+		return b.overdue(b.Store, ctx, limit, lease)
+	}
+	return b.Store.Overdue(ctx, limit, lease)
+}
+
+func (b *broken) AddUsers(ctx context.Context, audience string, ids []string) error {
+	if b.add != nil {
+		return b.add(b.Store, ctx, audience, ids)
+	}
+	return b.Store.AddUsers(ctx, audience, ids)
+}
+
+func (b *broken) RemoveUsers(ctx context.Context, audience string, ids []string) error {
+	if b.remove != nil {
+		return b.remove(b.Store, ctx, audience, ids)
+	}
+	return b.Store.RemoveUsers(ctx, audience, ids)
+}
+
+func (b *broken) Users(ctx context.Context, audience, after string, limit int) ([]string, error) {
+	if b.users != nil {
+		return b.users(b.Store, ctx, audience, after, limit)
+	}
+	return b.Store.Users(ctx, audience, after, limit)
 }
 
 // flaw is what is wrong with a broken store, and the subtest that must see it.

@@ -75,14 +75,14 @@ var markCases = []storeCase{
 	{name: "Mark/UpTo, Offsets and Keys pick together, in any order and repeatedly", run: func(e *env) {
 		topic := e.topic()
 		e.log(topic, keep(20), counted(1, 12)...)
-		e.changes(topic, parley.Mark{As: parley.MarkRead, UpTo: 2, Offsets: []int64{9, 4, 4, 1}, Keys: []string{"key-10", "key-4", "key-7", "key-7"}},
-			1, 2, 4, 7, 9, 10)
-		e.stands(topic, 6, spansOf(1, 2, 4, 7, 9, 10), nil, "by all three")
+		e.changes(topic, parley.Mark{As: parley.MarkRead, UpTo: 2, Offsets: []int64{9, 4, 6, 4, 1}, Keys: []string{"key-10", "key-4", "key-7", "key-7"}},
+			1, 2, 4, 6, 7, 9, 10)
+		e.stands(topic, 5, spansOf(1, 2, 4, 6, 7, 9, 10), nil, "by all three")
 		e.changes(topic, parley.Mark{As: parley.MarkRead, Offsets: []int64{3}}, 3)
 		e.changes(topic, parley.Mark{As: parley.MarkRead, Keys: []string{"key-8", "no such key", "KEY-12", ""}}, 8)
-		e.stands(topic, 4, spansOf(1, 2, 3, 4, 7, 8, 9, 10), nil, "neighbours make one span")
+		e.stands(topic, 3, spansOf(1, 2, 3, 4, 6, 7, 8, 9, 10), nil, "neighbours make one span")
 		e.changes(topic, parley.Mark{As: parley.MarkArchived, Keys: []string{"key-12"}}, 12)
-		e.stands(topic, 3, spansOf(1, 2, 3, 4, 7, 8, 9, 10), spansOf(12), "12 by its key")
+		e.stands(topic, 2, spansOf(1, 2, 3, 4, 6, 7, 8, 9, 10), spansOf(12), "12 by its key")
 	}},
 	{name: "Mark/that picks nothing changes nothing", run: func(e *env) {
 		topic := e.topic()

@@ -29,12 +29,13 @@ func (e *env) inboxes(n int) []string {
 	for range n {
 		topics = append(topics, e.topic())
 	}
-	for {
+	for round := 0; ; round++ {
 		left, err := e.store.Overdue(context.Background(), 1000, long)
 		require.NoError(e, err, "Overdue")
 		if len(left) == 0 {
 			break
 		}
+		require.Lessf(e, round, 1000, "Overdue still returns %d entries, after a thousand calls with a lease of %v", len(left), long)
 	}
 	e.Cleanup(func() {
 		for _, topic := range topics {
@@ -251,7 +252,9 @@ var overdueCases = []storeCase{
 				}
 			})
 			all := e.overdue(e.store, topics, 1000, lease)
-			e.fresh(start)
+			if time.Since(start) > lease-e.cfg.Unit {
+				e.Skip("the machine was too slow to see anything put off: raise Config.Unit")
+			}
 			for _, list := range got {
 				all = append(all, list...)
 			}

@@ -20,7 +20,9 @@
 //	}
 //
 // Topics, users and keys get a random prefix in every subtest, so what earlier
-// subtests and runs left in a server does not matter.
+// subtests and runs left in a server does not matter. Only [parley.Store.Overdue]
+// is about all topics: the suite puts off for a day whatever it finds there, so do
+// not run it on a server that is in use, and not twice at a time on the same one.
 package storetest
 
 import (
@@ -50,8 +52,8 @@ type Config struct {
 	// Sleep lets time pass for the store. Set it if the store's clock is
 	// turned by hand, like that of a simulated server. Default time.Sleep.
 	Sleep func(d time.Duration)
-	// Unit is the step in which the tests count time: ages and leases are 10
-	// units, and must be kept to within 2. A log whose entries have all expired
+	// Unit is the step in which the tests count time: ages, TTLs, times to receive and leases
+	// are 10 units, and must be kept to within 2. A log whose entries have all expired
 	// must keep its bounds for 500 units more. Default 50 ms; a server that
 	// counts in seconds needs one second.
 	Unit time.Duration

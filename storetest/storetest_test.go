@@ -111,7 +111,8 @@ func TestMemoryBrokerPasses(t *testing.T) {
 
 // Every broken store fails the subtest whose name says what is broken.
 func TestBrokenStoresAreCaught(t *testing.T) {
-	for _, m := range slices.Concat(brokenLogs, brokenReads, brokenKeys, brokenRooms) {
+	for _, m := range slices.Concat(brokenLogs, brokenReads, brokenKeys, brokenRooms,
+		brokenCounts, brokenMarks, brokenTimers, brokenAudiences, brokenRaces) {
 		t.Run(m.flaw, func(t *testing.T) {
 			failures := runStoreCase(t, m.caughtBy, func() parley.Store {
 				b := &broken{Store: parley.NewMemoryStore()}
@@ -121,6 +122,18 @@ func TestBrokenStoresAreCaught(t *testing.T) {
 			require.NotEmptyf(t, failures, "a store that %s passed %q", m.flaw, m.caughtBy)
 			t.Logf("%s", failures[0])
 		})
+	}
+}
+
+// Each subtest of the read state, of what is overdue and of audiences sees at least one flaw.
+func TestNoCaseIsIdle(t *testing.T) {
+	caught := map[string]bool{}
+	for _, m := range slices.Concat(brokenCounts, brokenMarks, brokenTimers, brokenAudiences, brokenRaces) {
+		caught[m.caughtBy] = true
+	}
+	for _, tc := range slices.Concat(unreadCases, ttlCases, markCases, markedCases, truncatedCases, overdueCases,
+		audienceCases, raceCases, markModelCases) {
+		require.Truef(t, caught[tc.name], "no broken store is to be caught by %q", tc.name)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/parley-go/parley"
 )
 
 // oddNames are names that mean something to some server or language, or that
@@ -58,7 +60,10 @@ func (e *env) checkApart(topics []string) {
 	e.Helper()
 	for i, topic := range topics {
 		own := fmt.Sprintf("%d", i)
-		e.append(topic, keep(10), keyed(i, "key"), keyed(1000+i, own))
+		entries := []parley.Entry{keyed(i, "key"), keyed(1000+i, own)}
+		entries[i%2].Unread = true
+		e.append(topic, keep(10), entries...)
+		e.mark(topic, parley.Mark{As: parley.MarkArchived, Keys: []string{own}})
 		e.enter(topic, "n1", long, users(own)...)
 	}
 	for i, topic := range topics {
@@ -68,6 +73,7 @@ func (e *env) checkApart(topics []string) {
 			require.EqualValuesf(e, 2, page.Top, "Top of %.320q on %s", topic, node)
 			require.Equalf(e, []string{string(message(i).Data), string(message(1000 + i).Data)}, bodies(page.Entries),
 				"the log of %.320q on %s", topic, node)
+			require.Equalf(e, 1-i%2, page.Unread, "Unread of %.320q on %s", topic, node)
 		}
 		list, count, err := e.peer.Members(context.Background(), topic, 10)
 		require.NoErrorf(e, err, "Members of %.320q", topic)
@@ -89,6 +95,24 @@ var contextCases = []storeCase{
 			},
 			"Read": func(ctx context.Context) error {
 				_, err := e.store.Read(ctx, topic, everything)
+				return err
+			},
+			"Mark": func(ctx context.Context) error {
+				_, err := e.store.Mark(ctx, topic, parley.Mark{As: parley.MarkRead, Keys: []string{"key"}})
+				return err
+			},
+			"Overdue": func(ctx context.Context) error {
+				_, err := e.store.Overdue(ctx, 1, long)
+				return err
+			},
+			"AddUsers": func(ctx context.Context) error {
+				return e.store.AddUsers(ctx, topic, []string{"a"})
+			},
+			"RemoveUsers": func(ctx context.Context) error {
+				return e.store.RemoveUsers(ctx, topic, []string{"a"})
+			},
+			"Users": func(ctx context.Context) error {
+				_, err := e.store.Users(ctx, topic, "", 5)
 				return err
 			},
 			"Enter": func(ctx context.Context) error {

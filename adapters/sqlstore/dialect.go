@@ -41,10 +41,10 @@ func (d Dialect) parameters() int {
 func (d Dialect) words(prefix string) []string {
 	if d == SQLite {
 		return []string{"{p}", prefix, "{blob}", "BLOB", "{int}", "INTEGER", "{id}", "INTEGER PRIMARY KEY AUTOINCREMENT",
-			"{for update}", "", "{skip locked}", "", "{random}", "lower(hex(randomblob(6)))", "{time}", "unixepoch()", "{fill}", ""}
+			"{for update}", "", "{key share}", "", "{skip locked t}", "", "{skip locked}", "", "{random}", "lower(hex(randomblob(6)))", "{time}", "unixepoch()", "{fill}", ""}
 	}
 	return []string{"{p}", prefix, "{blob}", "bytea", "{int}", "bigint", "{id}", "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-		"{for update}", "FOR UPDATE", "{skip locked}", "FOR UPDATE SKIP LOCKED", "{random}", "substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)",
+		"{for update}", "FOR UPDATE", "{key share}", "FOR KEY SHARE", "{skip locked t}", "FOR UPDATE OF t SKIP LOCKED", "{skip locked}", "FOR UPDATE SKIP LOCKED", "{random}", "substr(replace(gen_random_uuid()::text, '-', ''), 1, 12)",
 		"{time}", "extract(epoch from clock_timestamp())::bigint", "{fill}", " WITH (fillfactor = 80)"}
 }
 

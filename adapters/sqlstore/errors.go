@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -57,4 +58,13 @@ func refused(err error) bool {
 		// 08 connection, 53 resources, 57 operator, 58 system, 42 syntax or rights: the same for all.
 		return !strings.Contains("08 53 57 58 42", s[:2])
 	}
+}
+
+// wrap names the package. Drivers have errors of their own for a query that ctx
+// ended: then the result wraps ctx.Err(), too.
+func wrap(ctx context.Context, err error) error {
+	if ended := ctx.Err(); ended != nil && !errors.Is(err, ended) {
+		return fmt.Errorf("sqlstore: %w (%w)", ended, err)
+	}
+	return fmt.Errorf("sqlstore: %w", err)
 }
