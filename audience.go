@@ -151,7 +151,7 @@ func (h *Hub) NotifyEach(ctx context.Context, users iter.Seq2[string, error], v 
 			err = ctx.Err()
 		}
 		if err != nil {
-			n.reasons = append(n.reasons, err)
+			n.fail(err)
 			break
 		}
 		turns <- struct{}{}
@@ -170,6 +170,12 @@ type notifying struct {
 	mu sync.Mutex // guards the fields below
 	Notified
 	reasons []error
+}
+
+func (n *notifying) fail(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.reasons = append(n.reasons, err)
 }
 
 func (n *notifying) add(userID string, r Result, err error) {

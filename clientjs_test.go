@@ -15,12 +15,17 @@ import (
 
 func getClient(t *testing.T, header map[string]string) *http.Response {
 	t.Helper()
-	r := httptest.NewRequest(http.MethodGet, "/static/parley.js?v=1", nil)
+	return getModule(t, ClientJS(), header)
+}
+
+func getModule(t *testing.T, module http.Handler, header map[string]string) *http.Response {
+	t.Helper()
+	r := httptest.NewRequest(http.MethodGet, "/static/some.js?v=1", nil)
 	for key, value := range header {
 		r.Header.Set(key, value)
 	}
 	w := httptest.NewRecorder()
-	ClientJS().ServeHTTP(w, r)
+	module.ServeHTTP(w, r)
 	return w.Result()
 }
 
@@ -34,16 +39,26 @@ func bodyOf(t *testing.T, r *http.Response) []byte {
 // What the hub serves is what is published, byte for byte: js/test/package.test.js
 // compares the package with the same file.
 func TestClientJSIsThePublishedFile(t *testing.T) {
-	published, err := os.ReadFile("js/parley.js")
+	isPublished(t, ClientJS(), "js/parley.js")
+}
+
+func TestInboxJSIsThePublishedFile(t *testing.T) {
+	isPublished(t, InboxJS(), "js/inbox.js")
+	require.NotEqual(t, getModule(t, ClientJS(), nil).Header.Get("ETag"), getModule(t, InboxJS(), nil).Header.Get("ETag"))
+}
+
+func isPublished(t *testing.T, module http.Handler, path string) {
+	t.Helper()
+	published, err := os.ReadFile(path)
 	require.NoError(t, err)
 
-	plain := getClient(t, nil)
+	plain := getModule(t, module, nil)
 	require.Equal(t, http.StatusOK, plain.StatusCode)
 	require.Empty(t, plain.Header.Get("Content-Encoding"))
 	require.Equal(t, strconv.Itoa(len(published)), plain.Header.Get("Content-Length"))
 	require.Equal(t, string(published), string(bodyOf(t, plain)))
 
-	zipped := getClient(t, map[string]string{"Accept-Encoding": "gzip, deflate, br"})
+	zipped := getModule(t, module, map[string]string{"Accept-Encoding": "gzip, deflate, br"})
 	require.Equal(t, http.StatusOK, zipped.StatusCode)
 	require.Equal(t, "gzip", zipped.Header.Get("Content-Encoding"))
 	body := bodyOf(t, zipped)

@@ -178,7 +178,7 @@ func (t *topic) mark(ctx context.Context, m Mark) (Log, error) {
 // storeMark calls the Store with its timeout.
 func (t *topic) storeMark(ctx context.Context, m Mark) (Marked, error) {
 	if !t.keep.keeps() {
-		return Marked{}, fmt.Errorf("%w: Options.Inbox keeps nothing", ErrPosition)
+		return Marked{}, positionError{codeAhead} // Options.Inbox keeps nothing: after that is everything
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.hub.opts.StoreTimeout)
 	defer cancel()

@@ -382,3 +382,18 @@ func TestMarksOverNodes(t *testing.T) {
 		require.Equal(t, marked, there.wire.messages(t))
 	})
 }
+
+// An inbox that keeps nothing delivers what comes live, without positions, and refuses marks.
+func TestInboxThatKeepsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{Inbox: Retention{Messages: -1}})
+		kim := attach(t, h, directOptions{user: "kim", v1: true})
+		r, err := h.Notify(t.Context(), "kim", 1)
+		require.NoError(t, err)
+		require.Equal(t, Result{Delivered: 1}, r)
+		require.NotContains(t, requireOne(t, kim, "notification"), "unread")
+		require.Equal(t, "ahead", kim.say(t, `{"type":"read","epoch":"e","offset":1}`)[0].str("code"))
+		_, err = h.Inbox("kim").MarkRead(t.Context(), Selection{IDs: []string{"x"}})
+		require.ErrorIs(t, err, ErrPosition)
+	})
+}

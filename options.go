@@ -63,7 +63,7 @@ type Options struct {
 	// connected to this node, over all connections to it. More are refused with CodeLimit. Default 60; negative: no limit.
 	PrivateQuota int
 	// UndeliveredAfter is the time after which Hooks.Undelivered hears of what no device has received. Default 1 min; negative: only of
-	// sends with WithUndeliveredAfter. Without the hook it has no effect.
+	// sends with WithUndeliveredAfter. Without the hook it has no effect. The hook is called up to a quarter of this time later, and up to 5 s.
 	UndeliveredAfter time.Duration
 	// TrackUsers adds every identified user who connects to Hub.KnownUsers, with a write to the Store at most once an hour a user and node. Default: off.
 	TrackUsers bool

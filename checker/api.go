@@ -40,6 +40,10 @@ type apiClient struct {
 	started  bool // was connected once
 	refused  bool
 	stopping bool
+	away     time.Time // it does not connect before
+	inbox    Place     // of the newest entry that it has shown
+	ids      []string  // of the newest notifications
+	marks    int       // numbers them
 }
 
 // apiRoom is a room that was asked for.
@@ -99,8 +103,11 @@ func (a *apiClient) connectLocked() {
 
 func (a *apiClient) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	a.mu.Lock()
-	node := a.random.IntN(a.env.nodes)
+	node, away := a.random.IntN(a.env.nodes), time.Now().Before(a.away)
 	a.mu.Unlock()
+	if away {
+		return nil, errAway
+	}
 	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
 	conn, err := a.env.dial(ctx, node)
@@ -179,6 +186,8 @@ func (a *apiClient) Ask(question, room string) {
 			if err == nil && answer != room {
 				a.env.Add(Event{Kind: Answered, Client: a.number, Conn: conn, ID: "a wrong answer to a call"})
 			}
+		case question == "inbox" && a.user != "":
+			a.askInbox(c, conn)
 		case question == "ping":
 			_, _ = c.Ping(context.Background())
 		case question == "history" && r != nil && r.room != nil:

@@ -107,38 +107,3 @@ func (a *apiClient) Back(bool) {
 		a.connectLocked()
 	}
 }
-
-func (a *apiClient) inboxHandlers(o *parleyclient.Options, add func(Event)) {
-	record := func(e Event) {
-		a.mu.Lock()
-		a.inboxed = true
-		a.mu.Unlock()
-		add(e)
-	}
-	o.OnNotification = func(_ context.Context, _ *parleyclient.Client, m parleyclient.Notification) {
-		add(Event{Kind: Deliver, Place: Place(m.Position), ID: idOf(m.Data)})
-	}
-	o.OnPrivate = func(_ context.Context, _ *parleyclient.Client, m parleyclient.Private) {
-		add(Event{Kind: Deliver, Place: Place(m.Position), ID: idOf(m.Message), User: m.SenderID})
-	}
-	var gap *parleyclient.Gap
-	first := true
-	o.OnInboxGap = func(_ context.Context, _ *parleyclient.Client, g parleyclient.Gap) {
-		gap, first = &g, false // the inbox follows
-	}
-	o.OnInbox = func(_ context.Context, _ *parleyclient.Client, m parleyclient.Inbox) {
-		var entries []Seen
-		for _, item := range m.Items {
-			if n := item.Notification; n != nil {
-				entries = append(entries, Seen{Place: Place(n.Position), ID: idOf(n.Data)})
-			} else {
-				entries = append(entries, Seen{Place: Place(item.Private.Position), ID: idOf(item.Private.Message), User: item.Private.SenderID})
-			}
-		}
-		record(baseOf(gap, m.Position, entries, first))
-		gap, first = nil, false
-	}
-	o.OnInboxRecovered = func(_ context.Context, _ *parleyclient.Client, r parleyclient.Recovered) {
-		record(Event{Kind: Reached, Place: Place(r.Position)})
-	}
-}

@@ -11,6 +11,8 @@ const (
 	roomPrefix = "room/"
 	userPrefix = "user/"
 	topicAll   = "all"
+	// topicEveryone is that of a message to an audience: the inboxes of all users.
+	topicEveryone = userPrefix + "*"
 
 	// maxPage is how much of a log a client gets that does not come back, or cannot resume (P5.1, P4.5).
 	maxPage = 100
@@ -57,6 +59,7 @@ func (h *History) Check() []Violation {
 	j.checkConnections()
 	j.checkPresence()
 	j.checkAnswers()
+	j.checkInboxes()
 	for _, leak := range h.Leaks {
 		j.fault("P10", leak)
 	}
@@ -87,6 +90,11 @@ type message struct {
 	refused Event
 	denied  bool // refused says for sure that it was not accepted
 	errored bool
+}
+
+// goesTo reports whether m was sent to a topic.
+func (m *message) goesTo(topic string) bool {
+	return m.send.Topic == topic || m.send.Topic == topicEveryone && strings.HasPrefix(topic, userPrefix)
 }
 
 // topicLog is the log of a topic as all the world has seen it.
@@ -169,13 +177,15 @@ func (j *judge) collect() {
 		case Stored:
 			j.place(e, e.Place, e.ID)
 		case Deliver:
-			if !j.genuine(e, Seen{Place: e.Place, ID: e.ID, User: e.User}) {
+			if e.Expired || !j.genuine(e, Seen{Place: e.Place, ID: e.ID, User: e.User, Label: e.Label}) {
 				continue
 			}
 			j.place(e, e.Place, e.ID)
+		case Hook:
+			j.genuine(e, Seen{Place: e.Place, ID: e.ID, User: e.User, Label: e.Label})
 		case Base, Page, Flushed:
 			for _, s := range e.Entries {
-				if j.genuine(e, s) {
+				if !s.Expired && j.genuine(e, s) {
 					j.place(e, s.Place, s.ID)
 				}
 			}
@@ -211,10 +221,12 @@ func (j *judge) genuine(e Event, s Seen) bool {
 		j.fault("P1", fmt.Sprintf("message %q was never sent", s.ID), e)
 	case m.send.N > e.N:
 		j.fault("P1", fmt.Sprintf("message %q came before it was sent", s.ID), e, m.send)
-	case m.send.Topic != e.Topic && m.send.Topic != userPrefix+e.ClientID:
+	case !m.goesTo(e.Topic) && m.send.Topic != userPrefix+e.ClientID:
 		j.fault("P1", fmt.Sprintf("message %q went to another topic", s.ID), m.send, e)
 	case m.send.User != s.User:
 		j.fault("P1", fmt.Sprintf("message %q has another sender", s.ID), m.send, e)
+	case m.send.Label != s.Label && e.Kind != Signal:
+		j.fault("P1", fmt.Sprintf("message %q has another kind: %q", s.ID, s.Label), m.send, e)
 	case m.denied && m.refused.N < e.N:
 		j.fault("P1", fmt.Sprintf("message %q came although it was refused", s.ID), m.send, m.refused, e)
 	default:

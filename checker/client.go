@@ -18,6 +18,12 @@ type client interface {
 	Send(s sending) <-chan struct{}
 	// Ask makes a request that is answered once.
 	Ask(question, room string)
+	// Mark changes the read state of its inbox.
+	Mark(m marking)
+	// Away loses the connection, and does not come back for some time.
+	Away(d time.Duration)
+	// Counted is how many entries of the inbox are unread, by its own account, if it has one.
+	Counted() *Count
 	// Takeover opens another connection although there is one.
 	Takeover()
 	// Link is the current connection's, nil if there is none.

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/parley-go/parley"
 )
 
 // Kind says what an Event is about.
@@ -60,6 +62,28 @@ const (
 	Flushed  Kind = "flushed"  // the log of Topic ends at Place, nothing is under way
 )
 
+// What becomes of the read state of an inbox. Topic is set. Client is who asks, or sees.
+const (
+	Mark      Kind = "mark"      // asked for: ID, Mark; Code "bad" if it says nothing that could be done
+	MarkDone  Kind = "markdone"  // acknowledged: ID, Count, Place has the epoch, if that is told
+	MarkNo    Kind = "markno"    // refused: ID, Code
+	MarkLost  Kind = "marklost"  // nobody knows what became of it: ID, Code
+	Applied   Kind = "applied"   // the Store has done with Mark what it could: Spans are what is changed, Count, Place is the end of the log
+	Unapplied Kind = "unapplied" // the Store returned an error: Mark
+	News      Kind = "news"      // a device is told that Spans have the state Mark.As now: Count, Place has the epoch
+	State     Kind = "state"     // a device is told how all stands: Place, Count, Inbox
+	Counted   Kind = "counted"   // how many are unread, by the account of a client: Count
+	Stands    Kind = "stands"    // nothing is under way, and the Store has this: Place, Count, Inbox, First, Expired. Code says what has led to it
+	Everyone  Kind = "everyone"  // a notification to an audience, ID, is in so many inboxes: Version of Count
+)
+
+// What becomes of entries that no device has received. Topic and Place are set.
+const (
+	Taken  Kind = "taken"  // Store.Overdue has returned it
+	Hook   Kind = "hook"   // Hooks.Undelivered is called: ID, Node
+	Hooked Kind = "hooked" // and has returned: Code is not empty if it failed
+)
+
 // App is the Client of what the application itself does.
 const App = -1
 
@@ -87,6 +111,9 @@ type Seen struct {
 	ID    string
 	User  string // its sender
 	Own   bool   // see Event
+	Label string // the kind of a notification
+	// Expired: only the place is left. ID, User and Label are empty.
+	Expired bool
 }
 
 // Event is one line of a history. Which fields are set depends on Kind.
@@ -110,6 +137,17 @@ type Event struct {
 	Entries   []Seen
 	Users     []string
 	Present   []int // of Members: the clients that these users are there with
+
+	// Of inboxes.
+	Label     string        // of a Send or Deliver: the kind of a notification
+	TTL       time.Duration // of a Send or Stored
+	ReceiveIn time.Duration // likewise: when Hooks.Undelivered hears of it
+	Expired   bool          // a Deliver of nothing but a place
+	Count     *Count
+	Mark      *Marking
+	Spans     []parley.Span
+	Inbox     *Standing
+	First     int64 // of Stands: the oldest entry that is kept
 }
 
 func (e Event) String() string {
@@ -125,7 +163,7 @@ func (e Event) String() string {
 		}
 	}
 	field("conn", e.Conn != 0, e.Conn)
-	field("node", e.Kind == Connected || e.Kind == Kick || e.Kind == Started, e.Node)
+	field("node", e.Kind == Connected || e.Kind == Kick || e.Kind == Started || e.Kind == Hook, e.Node)
 	field("topic", e.Topic != "", e.Topic)
 	field("id", e.ID != "", e.ID)
 	field("user", e.User != "", e.User)
@@ -137,8 +175,20 @@ func (e Event) String() string {
 	}
 	field("recovered", e.Recovered != Unsaid, e.Recovered == Yes)
 	field("own", e.Own, true)
+	field("mark", e.Mark != nil, e.Mark)
+	field("spans", len(e.Spans) > 0, e.Spans)
+	field("count", e.Count != nil, e.Count)
+	field("inbox", e.Inbox != nil, e.Inbox)
+	field("ttl", e.TTL != 0, e.TTL)
+	field("receiveIn", e.ReceiveIn != 0, e.ReceiveIn)
+	field("expired", e.Expired, true)
+	field("first", e.First != 0, e.First)
 	for _, s := range e.Entries {
-		fmt.Fprintf(&b, " [%d %s]", s.Place.Offset, s.ID)
+		name := s.ID
+		if s.Expired {
+			name = "expired"
+		}
+		fmt.Fprintf(&b, " [%d %s]", s.Place.Offset, name)
 	}
 	field("users", len(e.Users) > 0, e.Users)
 	return b.String()

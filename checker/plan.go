@@ -17,6 +17,7 @@ type Plan struct {
 	Plain     bool // the hub has the MemoryStore itself; no faults of the Store then
 	Wire      bool // no client is the Go client; else every third is
 	Forgetful bool // broadcasts are not kept
+	Receipts  bool // Hooks.Undelivered hears of what no device has received
 	Ops       []Op
 }
 
@@ -36,7 +37,12 @@ const (
 	DoAsk       Do = "Ask"       // Client, Room, Count: picks the question
 	DoApp       Do = "App"       // Node, Room, Count, Flag: with ids, and repeats what failed
 	DoAppAll    Do = "AppAll"    // Node: a broadcast
-	DoNotify    Do = "Notify"    // Node, Target: a user, Count, Flag as App
+	DoNotify    Do = "Notify"    // Node, Target: a user, Count, Flag as App, For: the time to live, Room: the kind, 3: Undelivered does not hear of it
+	DoAppMail   Do = "AppMail"   // Node, Target: a user, Count, Flag as App: private messages
+	DoEveryone  Do = "Everyone"  // Node, Flag as App: a notification to an audience of all users
+	DoMark      Do = "Mark"      // Client, Target: as what, Count: picks the entries
+	DoAppMark   Do = "AppMark"   // Node, Target: a user, Room: as what, Count: picks the entries
+	DoAway      Do = "Away"      // Client, For, Flag: all clients of the same user
 	DoKick      Do = "Kick"      // Node, Target: a user
 	DoBack      Do = "Back"      // Client, Flag: with the old session
 	DoTakeover  Do = "Takeover"  // Client
@@ -87,8 +93,8 @@ func (o Op) String() string {
 // String is the Go expression of the Plan.
 func (p Plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Plan{Seed: %d, Nodes: %d, Users: %d, Clients: %d, Plain: %t, Wire: %t, Forgetful: %t, Ops: []Op{\n",
-		p.Seed, p.Nodes, p.Users, p.Clients, p.Plain, p.Wire, p.Forgetful)
+	fmt.Fprintf(&b, "Plan{Seed: %d, Nodes: %d, Users: %d, Clients: %d, Plain: %t, Wire: %t, Forgetful: %t, Receipts: %t, Ops: []Op{\n",
+		p.Seed, p.Nodes, p.Users, p.Clients, p.Plain, p.Wire, p.Forgetful, p.Receipts)
 	for _, o := range p.Ops {
 		fmt.Fprintf(&b, "\t%s,\n", o)
 	}
@@ -106,6 +112,7 @@ var weights = []weight{
 	{DoSend, 22}, {DoBurst, 6}, {DoApp, 8}, {DoNotify, 8}, {DoBroadcast, 5}, {DoAppAll, 3}, {DoPrivate, 5}, {DoDirect, 2},
 	{DoSignal, 3}, {DoAsk, 4}, {DoJoin, 9}, {DoLeave, 5}, {DoSleep, 18},
 	{DoCut, 8}, {DoCutAfter, 5}, {DoStall, 3}, {DoSlow, 2}, {DoLatency, 2}, {DoBlackHole, 2}, {DoVanish, 2}, {DoTakeover, 3},
+	{DoMark, 14}, {DoAppMark, 4}, {DoAppMail, 3}, {DoEveryone, 2}, {DoAway, 4},
 	{DoKick, 2}, {DoBack, 3}, {DoCutAll, 1}, {DoRestart, 1}, {DoStore, 3}, {DoWipe, 1}, {DoBroker, 3},
 }
 
@@ -121,6 +128,7 @@ func NewPlan(seed uint64, n int) Plan {
 	}
 	p.Forgetful = r.IntN(8) == 0
 	p.Wire = r.IntN(3) == 0
+	p.Receipts = r.IntN(2) == 0
 	// Everybody starts somewhere.
 	for c := range p.Clients {
 		for range 1 + r.IntN(2) {
@@ -160,7 +168,7 @@ func (p Plan) fill(r *rand.Rand, do Do) Op {
 	o := Op{Do: do, Client: r.IntN(p.Clients), Room: r.IntN(len(roomKeeps)), Node: r.IntN(p.Nodes), Target: r.IntN(p.Users), Flag: r.IntN(2) == 0}
 	ms := func(least, most int) time.Duration { return time.Duration(least+r.IntN(most-least)) * time.Millisecond }
 	switch do {
-	case DoSend, DoBroadcast, DoApp, DoNotify:
+	case DoSend, DoBroadcast, DoApp, DoNotify, DoAppMail:
 		if o.Count = 1 + r.IntN(4); r.IntN(10) == 0 {
 			o.Count = 10 + r.IntN(40)
 		}
@@ -168,8 +176,12 @@ func (p Plan) fill(r *rand.Rand, do Do) Op {
 		o.Count = 1 + r.IntN(8)
 	case DoDirect:
 		o.Target = r.IntN(p.Clients)
-	case DoAsk, DoStore:
+	case DoAsk:
+		o.Count = r.IntN(5)
+	case DoStore:
 		o.Count = r.IntN(4)
+	case DoMark, DoAppMark:
+		o.Count = r.IntN(1000)
 	case DoCutAfter:
 		o.Count = r.IntN(2000)
 	case DoSlow:
@@ -189,6 +201,15 @@ func (p Plan) fill(r *rand.Rand, do Do) Op {
 		o.For = ms(100, 40_000)
 	case DoStore, DoBroker, DoRestart:
 		o.For = ms(50, 8000)
+	case DoAway:
+		o.For = ms(1000, 30_000)
+	case DoNotify:
+		switch r.IntN(6) {
+		case 0, 1:
+			o.For = ms(500, 20_000)
+		case 2:
+			o.For = 24 * time.Hour
+		}
 	}
 	return o
 }

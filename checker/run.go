@@ -1,14 +1,12 @@
 package checker
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/parley-go/parley"
 	"github.com/parley-go/parley/parleytest"
 )
 
@@ -19,6 +17,7 @@ type runner struct {
 	random  *rand.Rand
 	sends   int            // numbers messages
 	calls   sync.WaitGroup // of the application
+	named   []string       // ids of notifications that were sent with them
 }
 
 // Run carries out a plan, and returns what happened. It must be called in a
@@ -39,7 +38,9 @@ func Run(plan Plan) *History {
 		}
 	}
 	time.Sleep(100 * time.Millisecond) // they connect
+	r.audience()
 	for _, o := range plan.Ops {
+		r.calm.Store(false)
 		r.do(o)
 	}
 	r.settle()
@@ -69,11 +70,23 @@ func (r *runner) do(o Op) {
 	case DoTakeover:
 		c.Takeover()
 	case DoAsk:
-		c.Ask([]string{"call", "ping", "presence", "history"}[o.Count%4], room)
+		c.Ask([]string{"call", "ping", "presence", "history", "inbox"}[o.Count%5], room)
 	case DoSend, DoBurst, DoBroadcast, DoPrivate, DoDirect, DoSignal:
 		r.send(o, c, room)
-	case DoApp, DoAppAll, DoNotify:
+	case DoApp, DoAppAll, DoNotify, DoAppMail:
 		r.app(o, room)
+	case DoMark:
+		c.Mark(marking{As: marks[o.Target%len(marks)], Pick: o.Count})
+	case DoAppMark:
+		r.appMark(o)
+	case DoEveryone:
+		r.everyone(o)
+	case DoAway:
+		for i, other := range r.clients {
+			if i == o.Client || o.Flag && other.User() == c.User() {
+				other.Away(o.For)
+			}
+		}
 	case DoKick:
 		r.kick(o)
 	case DoCut, DoCutAfter, DoStall, DoSlow, DoLatency, DoBlackHole, DoVanish:
@@ -190,66 +203,6 @@ func (r *runner) send(o Op, c client, room string) {
 			timer.Stop()
 		}
 	}
-}
-
-// app has the application send.
-func (r *runner) app(o Op, room string) {
-	for range max(o.Count, 1) {
-		id := r.id("a")
-		var topic string
-		var call func(*parley.Hub, context.Context, ...parley.SendOption) (parley.Result, error)
-		body := payload{ID: id}
-		switch o.Do {
-		case DoApp:
-			topic = roomPrefix + room
-			call = func(h *parley.Hub, ctx context.Context, opts ...parley.SendOption) (parley.Result, error) {
-				return h.Room(room).Send(ctx, body, opts...)
-			}
-		case DoAppAll:
-			topic = topicAll
-			call = func(h *parley.Hub, ctx context.Context, opts ...parley.SendOption) (parley.Result, error) {
-				return h.Broadcast(ctx, body, opts...)
-			}
-		default:
-			user := userName(o.Target)
-			topic = userPrefix + user
-			call = func(h *parley.Hub, ctx context.Context, opts ...parley.SendOption) (parley.Result, error) {
-				return h.Notify(ctx, user, body, opts...)
-			}
-		}
-		r.Add(Event{Kind: Send, Client: App, Topic: topic, ID: id})
-		r.calls.Go(func() { r.call(o, topic, id, call) })
-	}
-}
-
-// call makes one call of the application, and repeats it with the same id if it failed and has one.
-func (r *runner) call(o Op, topic, id string, call func(*parley.Hub, context.Context, ...parley.SendOption) (parley.Result, error)) {
-	var opts []parley.SendOption
-	if o.Flag {
-		opts = append(opts, parley.WithID(id))
-	}
-	for attempt := range 3 {
-		hub := r.nodes[o.Node%len(r.nodes)].current()
-		if hub == nil {
-			if attempt == 0 {
-				r.Add(Event{Kind: Refused, Client: App, Topic: topic, ID: id, Code: "no node"})
-				return
-			}
-			break
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		result, err := call(hub, ctx, opts...)
-		cancel()
-		if err == nil {
-			r.Add(Event{Kind: Sent, Client: App, Topic: topic, ID: id, Place: Place{result.Epoch, result.Offset}})
-			return
-		}
-		if len(opts) == 0 || r.plan.keep(topic) == 0 {
-			break
-		}
-		time.Sleep(time.Second)
-	}
-	r.Add(Event{Kind: Lost, Client: App, Topic: topic, ID: id, Code: "failed"})
 }
 
 // kick disconnects a user on one node.

@@ -55,12 +55,14 @@ func (r *runner) settle() {
 	for i := range roomKeeps {
 		r.members(roomName(i))
 	}
+	r.stand("quiet")
 	r.Add(Event{Kind: Quiet, Client: App})
 }
 
 // heal ends all faults.
 func (r *runner) heal() {
 	r.Add(Event{Kind: Fault, Client: App, Code: "all is healed"})
+	r.calm.Store(true)
 	r.changes.Wait()
 	if r.store != nil {
 		r.store.disturb(storeWell, 0)
@@ -136,15 +138,39 @@ func (r *runner) flush() {
 		}
 		e := Event{Kind: Flushed, Client: App, Topic: topic, Place: Place{page.Epoch, page.Top}}
 		for _, entry := range page.Entries {
-			seen, err := readEntry(entry.Data)
-			if err != nil {
-				r.leak("%s, %d: %v", topic, entry.Offset, err)
+			seen := Seen{Expired: true}
+			if entry.Data != nil {
+				if seen, err = readEntry(entry.Data); err != nil {
+					r.leak("%s, %d: %v", topic, entry.Offset, err)
+				}
 			}
 			seen.Place = Place{page.Epoch, entry.Offset}
 			e.Entries = append(e.Entries, seen)
 		}
 		r.Add(e)
 	}
+	r.stand("flushed")
+	if len(r.nodes) > 1 {
+		r.comeBack()
+	}
+}
+
+// comeBack has everybody connect again: what was marked on one node may have got lost on its way to
+// the devices of others, but is in the inbox of those that come back.
+func (r *runner) comeBack() {
+	for _, n := range r.nodes {
+		n.network.Cut()
+	}
+	time.Sleep(10 * time.Second)
+	deadline := time.Now().Add(restPatience)
+	for rest := r.rest(); rest != ""; rest = r.rest() {
+		if time.Now().After(deadline) {
+			r.leak("not everybody came back: %s", rest)
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	r.stand("back")
 }
 
 // end stops everything and looks for what is left (P10).

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -138,13 +139,23 @@ func (s *store) appendTo(ctx context.Context, inner *parley.MemoryStore, topic s
 	if err != nil {
 		return parley.Log{}, err
 	}
+	var stored []Event
 	for _, e := range entries {
 		if e.Duplicate {
 			continue
 		}
 		if seen, err := readEntry(e.Data); err == nil {
-			s.rec.Add(Event{Kind: Stored, Client: App, Topic: topic, ID: seen.ID, Place: Place{log.Epoch, e.Offset}})
+			stored = append(stored, Event{
+				Kind: Stored, Client: App, Topic: topic, ID: seen.ID, Place: Place{log.Epoch, e.Offset},
+				Label: strings.TrimPrefix(e.Key, "\x00"), TTL: e.TTL, ReceiveIn: e.ReceiveIn,
+			})
 		}
+	}
+	if n := len(stored); n > 0 {
+		stored[n-1].Count = countOf(log)
+	}
+	for _, e := range stored {
+		s.rec.Add(e)
 	}
 	return log, nil
 }
@@ -161,7 +172,7 @@ func readEntry(data []byte) (Seen, error) {
 func (s *store) page(topic string) (parley.Page, error) {
 	s.life.RLock()
 	defer s.life.RUnlock()
-	return s.inner.Read(context.Background(), topic, parley.Query{Limit: 1 << 20})
+	return s.inner.Read(context.Background(), topic, parley.Query{Limit: 1 << 20, Marks: true})
 }
 
 // storeOf is the way of one node to the store. When the node is dead, nothing passes any more.
@@ -232,10 +243,19 @@ func (s *storeOf) Members(ctx context.Context, topic string, limit int) (members
 
 // Mark implements parley.Store.
 func (s *storeOf) Mark(ctx context.Context, topic string, m parley.Mark) (marked parley.Marked, err error) {
+	asked := markingOf(m)
 	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
-		marked, err = inner.Mark(ctx, topic, m)
+		if marked, err = inner.Mark(ctx, topic, m); err == nil {
+			s.rec.Add(Event{
+				Kind: Applied, Client: App, Topic: topic, Mark: asked, Spans: marked.Changed,
+				Place: Place{marked.Epoch, marked.Top}, Count: countOf(marked.Log),
+			})
+		}
 		return err
 	})
+	if err != nil {
+		s.rec.Add(Event{Kind: Unapplied, Client: App, Topic: topic, Mark: asked})
+	}
 	return marked, err
 }
 
@@ -243,6 +263,9 @@ func (s *storeOf) Mark(ctx context.Context, topic string, m parley.Mark) (marked
 func (s *storeOf) Overdue(ctx context.Context, limit int, lease time.Duration) (overdue []parley.OverdueEntry, err error) {
 	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
 		overdue, err = inner.Overdue(ctx, limit, lease)
+		for _, o := range overdue {
+			s.rec.Add(Event{Kind: Taken, Client: App, Topic: o.Topic, Place: Place{o.Epoch, o.Entry.Offset}})
+		}
 		return err
 	})
 	return overdue, err

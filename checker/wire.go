@@ -37,6 +37,8 @@ type wireClient struct {
 	refused  bool        // told not to come back
 	stopping bool
 	takeover bool
+	away     time.Time // it does not connect before
+	ids      []string  // of the newest notifications
 }
 
 type roomState uint8
@@ -62,7 +64,7 @@ type wireRoom struct {
 // request is a message to the server that is to be answered.
 type request struct {
 	id      string
-	kind    string // of a sending, or "join", "leave", "ask"
+	kind    string // of a sending, or "join", "leave", "ask", "mark"
 	topic   string
 	room    *wireRoom
 	frame   []byte
@@ -156,6 +158,10 @@ func (c *wireClient) replaceLocked(conn *wireConn) {
 // connect opens a connection and starts reading from it.
 func (c *wireClient) connect() (*wireConn, error) {
 	c.mu.Lock()
+	if time.Now().Before(c.away) {
+		c.mu.Unlock()
+		return nil, errAway
+	}
 	conn := &wireConn{client: c, number: c.env.connect(), node: c.random.IntN(c.env.nodes), done: make(chan struct{})}
 	conn.offeredInbox, conn.offeredAll, conn.offeredSession = c.inbox, c.all, c.session
 	c.record(conn, Event{Kind: Dial, Node: conn.node})
@@ -223,6 +229,8 @@ func (c *wireClient) lostLocked(conn *wireConn) {
 		switch {
 		case r.kind == "join" || r.kind == "leave" || r.kind == "ask":
 			close(r.done)
+		case r.kind == "mark":
+			c.giveUp(r, "the connection is lost")
 		case r.written != 0 && (r.kind == "signal" || !c.env.keeps(r.topic)):
 			c.giveUp(r, "sent once, and nothing remembers its id")
 		default:
@@ -234,7 +242,11 @@ func (c *wireClient) lostLocked(conn *wireConn) {
 
 // giveUp ends a request of which nobody knows what became.
 func (c *wireClient) giveUp(r *request, why string) {
-	c.env.Add(Event{Kind: Lost, Client: c.number, Topic: r.topic, ID: r.id, Code: why})
+	kind := Lost
+	if r.kind == "mark" {
+		kind = MarkLost
+	}
+	c.env.Add(Event{Kind: kind, Client: c.number, Topic: r.topic, ID: r.id, Code: why})
 	close(r.done)
 }
 

@@ -33,6 +33,9 @@ type wireConn struct {
 	stray   bool // does not count any more
 	based   bool // the inbox has come
 	bound   bool // the position of the broadcast is known
+	// The server wants to know what was received, a timer will tell it, and what it was told.
+	receipts, receiptDue bool
+	received             Place
 
 	out      sync.Mutex // guards the fields below
 	nonEmpty sync.Cond

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+
+	"github.com/parley-go/parley"
 )
 
 // payload is what every message of a run carries.
@@ -35,6 +37,45 @@ type wireMessage struct {
 	Members      []wireMember    `json:"members"`
 	Joined       []wireMember    `json:"joined"`
 	Left         []wireMember    `json:"left"`
+	Kind         string          `json:"kind"`
+	Receipts     bool            `json:"receipts"`
+	As           string          `json:"as"`
+	Unread       *int            `json:"unread"`
+	Version      *int64          `json:"version"`
+	Truncated    int64           `json:"truncated"`
+	Offsets      wireSpans       `json:"offsets"`
+	Read         wireSpans       `json:"read"`
+	Archived     wireSpans       `json:"archived"`
+}
+
+type wireSpans [][2]int64
+
+func (s wireSpans) spans() (all []parley.Span) {
+	for _, pair := range s {
+		all = append(all, parley.Span{From: pair[0], To: pair[1]})
+	}
+	return all
+}
+
+// count is nil unless the message has both numbers (P8.1).
+func (m *wireMessage) count() *Count {
+	if m.Unread == nil || m.Version == nil {
+		return nil
+	}
+	return &Count{*m.Unread, *m.Version}
+}
+
+func (m *wireMessage) standing() *Standing {
+	return &Standing{Truncated: m.Truncated, Read: m.Read.spans(), Archived: m.Archived.spans()}
+}
+
+// answers reports whether m answers the request with its id (P4.1): the id of a notification is none of a request.
+func (m *wireMessage) answers() bool {
+	switch m.Type {
+	case "ack", "error", "reply", "pong", "history", "presence", "inbox":
+		return m.ID != ""
+	}
+	return false
 }
 
 type wireMember struct {
@@ -76,6 +117,8 @@ func (m *wireMessage) seen(own string) (Seen, error) {
 		raw, user = m.Message, m.SenderID
 	case "notification":
 		raw = m.Data
+	case "expired":
+		return Seen{Place: m.place(), Expired: true}, nil
 	default:
 		return Seen{}, fmt.Errorf("a %q has no payload", m.Type)
 	}
@@ -83,7 +126,7 @@ func (m *wireMessage) seen(own string) (Seen, error) {
 	if err := json.Unmarshal(raw, &p); err != nil || p.ID == "" {
 		return Seen{}, fmt.Errorf("the payload of a %s is %q", m.Type, raw)
 	}
-	return Seen{Place: m.place(), ID: p.ID, User: user, Own: m.Type == "broadcast" && m.ClientID == own && own != ""}, nil
+	return Seen{Place: m.place(), ID: p.ID, User: user, Label: m.Kind, Own: m.Type == "broadcast" && m.ClientID == own && own != ""}, nil
 }
 
 // entries reads the messages of a history.

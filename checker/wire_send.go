@@ -187,7 +187,13 @@ func (c *wireClient) Ask(question, room string) {
 		return
 	}
 	m := map[string]any{"type": question}
+	topic := roomPrefix + room
 	switch question {
+	case "inbox":
+		if c.user == "" {
+			return
+		}
+		m["type"], m["topic"], topic = "history", "inbox", userPrefix+c.userID
 	case "call":
 		m["method"], m["data"] = echoMethod, room
 	case "history", "presence":
@@ -196,7 +202,7 @@ func (c *wireClient) Ask(question, room string) {
 		}
 		m["room"] = room
 	}
-	c.submit(c.request("ask", roomPrefix+room, m))
+	c.submit(c.request("ask", topic, m))
 }
 
 // answered takes an answer to a request.
@@ -233,6 +239,8 @@ func (c *wireClient) answered(w *wireConn, m *wireMessage) error {
 		c.flush()
 	case "ask":
 		return c.asking(w, m, q)
+	case "mark":
+		c.markAnswered(m, q)
 	default:
 		c.sent(m, q)
 	}
@@ -272,12 +280,15 @@ func (c *wireClient) asking(w *wireConn, m *wireMessage, q *request) error {
 	switch m.Type {
 	case "presence":
 		c.presence(w, m)
-	case "history":
+	case "history", "inbox":
 		e, err := c.base(m, q.topic, nil, false)
 		if err != nil {
 			return err
 		}
 		e.Kind = Page
+		if m.Type == "inbox" {
+			e.Count, e.Inbox = m.count(), m.standing()
+		}
 		c.recordTopic(w, e)
 	}
 	return nil

@@ -23,12 +23,14 @@ func (c *wireClient) take(w *wireConn, m *wireMessage) error {
 		c.unasked(w, m)
 		return nil
 	}
-	if m.ID != "" {
+	if m.answers() {
 		return c.answered(w, m)
 	}
 	switch m.Type {
-	case "message", "broadcast", "private", "notification":
+	case "message", "broadcast", "private", "notification", "expired":
 		return c.live(w, m)
+	case "marked":
+		c.marked(w, m)
 	case "history":
 		if m.Room == "" {
 			return c.broadcastBase(w, m)
@@ -58,7 +60,7 @@ func (c *wireClient) greeted(w *wireConn, m *wireMessage) error {
 	if m.Type != "connected" {
 		return fmt.Errorf("the first message is a %q", m.Type)
 	}
-	w.greeted = true
+	w.greeted, w.receipts = true, m.Receipts
 	w.patience = time.Duration(m.PingInterval)*time.Millisecond + silence
 	w.alive.Reset(w.patience)
 	for _, old := range c.old {
@@ -118,7 +120,7 @@ func (c *wireClient) live(w *wireConn, m *wireMessage) error {
 	if err != nil {
 		return err
 	}
-	e := Event{Kind: Deliver, ID: s.ID, User: s.User, Place: s.Place, Own: s.Own}
+	e := Event{Kind: Deliver, ID: s.ID, User: s.User, Place: s.Place, Own: s.Own, Label: s.Label, Expired: s.Expired}
 	switch m.Type {
 	case "message":
 		e.Topic = roomPrefix + m.Room
@@ -132,8 +134,13 @@ func (c *wireClient) live(w *wireConn, m *wireMessage) error {
 		}
 	default:
 		e.Topic = userPrefix + c.userID
+		e.Count = m.count()
 		if m.Epoch != "" {
 			c.inbox = &s.Place
+			c.receiptDue(w)
+		}
+		if m.ID != "" {
+			c.known(m.ID)
 		}
 	}
 	c.recordTopic(w, e)
@@ -182,8 +189,15 @@ func (c *wireClient) inboxBase(w *wireConn, m *wireMessage) error {
 		return err
 	}
 	w.based = true
+	e.Count, e.Inbox = m.count(), m.standing()
 	c.recordTopic(w, e)
 	c.inbox = &e.Place
+	for i := range m.Messages {
+		if id := m.Messages[i].ID; id != "" {
+			c.known(id)
+		}
+	}
+	c.receiptDue(w)
 	return nil
 }
 

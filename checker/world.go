@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-go/parley"
@@ -31,10 +32,12 @@ type world struct {
 	nodes   []*node
 	key     []byte
 	changes sync.WaitGroup // restarts under way
+	calm    atomic.Bool    // nothing is to go wrong
 
-	mu    sync.Mutex // guards conns and leaks
+	mu    sync.Mutex // guards the fields below
 	conns int
 	leaks []string
+	hooks *rand.Rand // what becomes of calls of Hooks.Undelivered
 }
 
 // node is the place of a hub: its hubs come and go.
@@ -42,6 +45,8 @@ type node struct {
 	number  int
 	world   *world
 	network *parleytest.Network
+
+	hookFailures atomic.Uint64 // of Hooks.Undelivered, of the hub that is running
 
 	mu     sync.Mutex // guards the fields below
 	hub    *parley.Hub
@@ -55,6 +60,7 @@ type node struct {
 func newWorld(plan Plan) *world {
 	random := rand.New(rand.NewPCG(plan.Seed, 1))
 	w := &world{Recorder: NewRecorder(), plan: plan, key: []byte("a key that all nodes of this run have")}
+	w.hooks = rand.New(rand.NewPCG(plan.Seed, 5))
 	if plan.Plain {
 		w.plain = parley.NewMemoryStore()
 	} else {
@@ -78,6 +84,8 @@ var roomKeeps = []int{100, 20, 5, 0}
 const (
 	inboxKeeps     = 30
 	broadcastKeeps = 50
+	// receiveIn is the time after which Hooks.Undelivered hears of what no device has received.
+	receiveIn = 6 * time.Second
 )
 
 func roomName(i int) string { return fmt.Sprintf("r%d", i) }
@@ -142,6 +150,10 @@ func (n *node) options() parley.Options {
 	}
 	if !w.plan.Forgetful {
 		o.BroadcastHistory = parley.Retention{Messages: broadcastKeeps}
+	}
+	if w.plan.Receipts {
+		o.UndeliveredAfter = receiveIn
+		o.Hooks.Undelivered = n.undelivered
 	}
 	if w.plain != nil {
 		o.Store = w.plain
@@ -215,8 +227,9 @@ func (n *node) stop(kill bool) {
 	if s.Connections != 0 {
 		n.world.leak("%d connections are left after Shutdown of node %d", s.Connections, n.number)
 	}
-	if s.Panics != 0 || s.HandlerErrors != 0 {
-		n.world.leak("node %d counted %d panics and %d errors of handlers", n.number, s.Panics, s.HandlerErrors)
+	failed := n.hookFailures.Swap(0)
+	if s.Panics != 0 || s.HandlerErrors != failed {
+		n.world.leak("node %d counted %d panics and %d errors of handlers, %d of them meant", n.number, s.Panics, s.HandlerErrors, failed)
 	}
 }
 
@@ -268,7 +281,7 @@ func (w *world) surroundings() *surroundings {
 // page reads all that is kept of a topic.
 func (w *world) page(topic string) (parley.Page, error) {
 	if w.plain != nil {
-		return w.plain.Read(context.Background(), topic, parley.Query{Limit: 1 << 20})
+		return w.plain.Read(context.Background(), topic, parley.Query{Limit: 1 << 20, Marks: true})
 	}
 	return w.store.page(topic)
 }

@@ -276,6 +276,9 @@ func TestVersions(t *testing.T) {
 		j.expect(t, "inbox 1:unread", "unread 1", "notification 2 unread", "unread 3", "marked unread [{1 1}]",
 			"notification 3 unread", "notification 4 unread", "unread 4")
 		require.Equal(t, ReadState{4, 12}, c.ReadState())
+		p.send(`{"type":"expired","epoch":"e","offset":5,"unread":3,"version":13}`)
+		j.expect(t, "unread 3")
+		require.Equal(t, Position{"e", 5}, c.InboxPosition())
 		// The ack of a mark whose log is gone says nothing of this one.
 		done := background(func() error { _, err := c.MarkRead(t.Context(), Selection{IDs: []string{"a"}}); return err })
 		p.ack(p.expect("read"), `,"epoch":"old","unread":7,"version":99`)
@@ -284,7 +287,7 @@ func TestVersions(t *testing.T) {
 		// Lost versions count anew, also in the same epoch.
 		p.send(`{"type":"inbox","epoch":"e","offset":1,"recovered":false,"code":"ahead","messages":[],"unread":1,"version":2}`)
 		p.send(counted(2, 2, 3))
-		j.expect(t, `gap "ahead" after 4`, "inbox", "unread 1", "notification 2 unread", "unread 2")
+		j.expect(t, `gap "ahead" after 5`, "inbox", "unread 1", "notification 2 unread", "unread 2")
 		p.send(`{"type":"inbox","epoch":"e2","offset":0,"recovered":false,"code":"reset","messages":[],"unread":0,"version":1}`)
 		j.expect(t, `gap "reset" after 2`, "inbox", "unread 0")
 		require.Equal(t, ReadState{0, 1}, c.ReadState())
@@ -327,16 +330,21 @@ func TestTooManyMarksOvertake(t *testing.T) {
 		start(t, f.network, "", j.marks())
 		p := f.welcome("kim")
 		p.inbox(1, 1, `,"unread":1,"version":1`)
-		j.take()
+		mark := func(offset int) { p.send(marked("read", "e", fmt.Sprintf("[[%d,%d]]", offset, offset), 1, offset)) }
+		for offset := 2; offset <= 2*maxHeld; offset++ { // they do not wait any more when it has come
+			mark(offset)
+			p.send(note(offset))
+		}
 		for i := range maxHeld {
-			p.send(marked("read", "e", fmt.Sprintf("[[%d,%d]]", i+3, i+3), 1, i+2))
+			mark(2*maxHeld + 2 + i)
 		}
 		synctest.Wait()
 		j.take()
 		p.send(marked("read", "e", "[[1000,1000]]", 1, 1000))
 		require.Equal(t, parley.CloseAbnormal, p.closed())
 		p = f.welcome("kim")
-		p.inbox(2, 3, `,"recovered":true,"unread":2,"version":1000,"read":[[3,3]]`)
-		j.expect(t, "marked read [{1000 1000}]", "notification 2 unread", "notification 3 read", "state at 3 read [{3 3}] archived [] truncated 0", "recovered 2", "unread 2")
+		p.inbox(513, 514, `,"recovered":true,"unread":2,"version":1000,"read":[[514,514]]`)
+		j.expect(t, "marked read [{1000 1000}]", "notification 513 unread", "notification 514 read",
+			"state at 514 read [{514 514}] archived [] truncated 0", "recovered 2", "unread 2")
 	})
 }

@@ -52,10 +52,11 @@ func TestReceipts(t *testing.T) {
 		p.expectNone()
 		p.send(`{"type":"inbox","epoch":"e","offset":5,"recovered":true,"messages":[]}`)
 		p.receipt("e", 5)
-		// The log was lost: nothing is told of the old one.
+		// The log was lost: nothing is told of the old one, nor of what is no longer there.
 		time.Sleep(time.Second)
-		p.send(`{"type":"inbox","epoch":"e2","offset":2,"recovered":false,"code":"reset","messages":[]}`)
-		p.receipt("e2", 2)
+		p.send(`{"type":"inbox","epoch":"e2","offset":9,"recovered":false,"code":"reset","messages":[]}`)
+		p.receipt("e2", 9)
+		time.Sleep(time.Second)
 		p.send(`{"type":"inbox","epoch":"e2","offset":1,"recovered":false,"code":"ahead","messages":[]}`)
 		p.receipt("e2", 1)
 		// A server that does not want them any more.

@@ -6,8 +6,11 @@ require (
 	github.com/chromedp/cdproto v0.159.0
 	github.com/chromedp/chromedp v0.23.0
 	github.com/coder/websocket v1.8.15
+	github.com/jackc/pgx/v5 v5.12.0
 	github.com/parley-go/parley v0.0.0
+	github.com/parley-go/parley/adapters/sqlstore v0.0.0
 	github.com/stretchr/testify v1.12.1
+	modernc.org/sqlite v1.61.1
 )
 
 require (
@@ -17,3 +20,5 @@ require (
 )
 
 replace github.com/parley-go/parley => ../
+
+replace github.com/parley-go/parley/adapters/sqlstore => ../adapters/sqlstore

@@ -64,3 +64,15 @@ func (h *host) server() *program {
 
 // crash ends the server as kill -9 does.
 func (h *host) crash() { h.server().kill() }
+
+// lose removes the store of a server that is down: the database, its
+// write-ahead log and the index of that.
+func (h *host) lose() {
+	h.t.Helper()
+	files, err := filepath.Glob(h.store + "*")
+	require.NoError(h.t, err)
+	require.Contains(h.t, files, h.store)
+	for _, file := range files {
+		require.NoError(h.t, os.Remove(file))
+	}
+}

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -217,7 +216,7 @@ func TestServerLosesItsStore(t *testing.T) {
 	v.hears(50)
 	h.crash()
 	v.lost()
-	require.NoError(t, os.Remove(h.store))
+	h.lose()
 	h.start()
 	v.hears(10)
 	tr.end()

@@ -18,7 +18,7 @@ export type State = "connecting" | "connected" | "waiting" | "closed" | "unautho
 /** One of the codes with which the server refuses (docs/protocol.md, section 6), of the client, or of the application. */
 export type ErrorCode =
   | "bad_json" | "bad_request" | "unknown_type" | "unknown_method" | "invalid" | "not_member" | "not_found" | "forbidden"
-  | "too_large" | "rate_limited" | "limit" | "unavailable" | "closing" | "internal"
+  | "too_large" | "rate_limited" | "limit" | "reset" | "ahead" | "unavailable" | "closing" | "internal"
   | "timeout" | "queue_full" | "disconnected" | "closed"
   | (string & {});
 
@@ -94,8 +94,18 @@ export interface Message<T = any> extends Position {
   timestamp: number;
 }
 
+/** How many entries of the inbox are unread. Missing where the message does not belong to an inbox, and in lists. */
+export interface Count {
+  unread?: number;
+  /** The version of `unread`: within an epoch the higher one is the newer one. */
+  version?: number;
+}
+
+/** First and last offset of a run of entries, both included. */
+export type Span = readonly [from: number, to: number];
+
 /** A message to this user, or to this connection alone. */
-export interface Private extends Position {
+export interface Private extends Position, Count {
   type: "private";
   /** The user who sent it; "" is the application itself. */
   senderId: string;
@@ -104,8 +114,11 @@ export interface Private extends Position {
 }
 
 /** A notification of the application to this user. */
-export interface Notification extends Position {
+export interface Notification extends Position, Count {
   type: "notification";
+  /** The application's name for it, if it gave one. */
+  id?: string;
+  kind?: string;
   data: any;
   timestamp?: number;
 }
@@ -147,6 +160,31 @@ export interface History<T = any> extends Position {
   messages: Message<T>[];
 }
 
+/** What is kept of the inbox. inbox.js makes a list with read state of it. */
+export interface InboxList extends Position, Count {
+  /** Oldest first. */
+  messages: (Private | Notification)[];
+  /** What is marked so of everything that is kept, ascending. What is in neither is unread. */
+  read?: readonly Span[];
+  archived?: readonly Span[];
+  /** Unread entries were removed to keep the inbox within its limits: the offset of the newest of them. */
+  truncated?: number;
+}
+
+/** The state of these entries is `as` now, on all devices of the user. */
+export interface Marked extends Position, Count {
+  type: "marked";
+  as: "read" | "unread" | "archived" | (string & {});
+  offsets: readonly Span[];
+}
+
+/** Which entries of the inbox a mark is for: exactly one of `offset` (everything up to it), `offsets` and `ids`. */
+export type Mark = { type: "read" | "unread" | "archive" } & (
+  | { epoch: string; offset: number }
+  | { epoch: string; offsets: readonly number[] }
+  | { ids: readonly string[] }
+);
+
 export interface ClientEvents {
   /** After every change of `client.state`. `retryIn`: ms until the next attempt, when waiting. */
   state: { state: State; retryIn?: number | undefined };
@@ -171,17 +209,22 @@ export interface ClientEvents {
   error: { code: ErrorCode | "bad_message" | "token"; message: string; room?: string | undefined };
   /** The server is about to close; coming back is up to the client, after a random time between the two, in ms. */
   bye: { code: number; reason: string; retryMin: number; retryMax: number };
-  /** After every change of `client.unread` and `client.notifications`. */
+  /** After every change of `client.unread`. */
   unread: { unread: number };
   /** The newest kept private messages and notifications, oldest first: on the first connect and after a `gap`. */
-  inbox: Position & { messages: (Private | Notification)[] };
+  inbox: InboxList;
+  /** Entries of the inbox were marked, here or on another device. Offsets after the newest message seen count, too (P8.5). */
+  marked: Marked;
   /**
    * Private messages and notifications (`inbox` follows), or broadcasts (those that are still kept follow), were missed
    * that can't be had again.
    */
   gap: Gap & { topic: "inbox" | "broadcast" };
-  /** After a reconnect: nothing of the topic is missing. The `missed` messages came just before, one by one. */
-  recovered: Position & { topic: "inbox" | "broadcast"; missed: number };
+  /**
+   * After a reconnect: nothing of the topic is missing. The `missed` messages came just before, one by one. That of the
+   * inbox also has what is marked now.
+   */
+  recovered: Omit<InboxList, "messages"> & { topic: "inbox" | "broadcast"; missed: number };
 }
 
 export interface RoomEvents<T = any> {
@@ -263,11 +306,16 @@ export interface Client {
   /** How the last connection ended, if one did (1006: without a word). */
   readonly closeCode: number | undefined;
   readonly closeReason: string;
-  /** The newest 100 notifications seen, oldest first. A new array after each change. Empty again for another user. */
-  readonly notifications: readonly Notification[];
-  /** How many notifications came since `markRead`. Known to this page only. */
+  /** How many entries of the inbox are unread, by the server's count: on all devices the same. 0 where there is no inbox. */
   readonly unread: number;
-  markRead(): void;
+  /**
+   * Marks entries of the inbox, or asks for a page of it: what inbox.js is built on, for pages that need nothing more.
+   * At most 100 `offsets` or `ids`. A mark waits for a connection and survives its loss, as `room.send`; a page rejects with
+   * `disconnected` then. Rejects with `reset` or `ahead` if the position is not of this log. What waits while the user becomes
+   * another one is rejected with `disconnected`.
+   */
+  request(message: Mark): Promise<Ack & Count>;
+  request(message: { type: "history"; topic: "inbox"; before?: number | undefined; limit?: number | undefined }, answer: "inbox"): Promise<InboxList & { more: boolean }>;
   /**
    * Calls `fn` for every event of this name until the function that it returns is called, or the client ends.
    * An error thrown by `fn` is reported as an uncaught one and disturbs nothing else.

@@ -57,7 +57,7 @@ const KINDS = {
 const positionOf = ({ epoch, offset }) => (epoch && isCount(offset) ? { epoch, offset } : undefined);
 
 const failure = (code, message) => Object.assign(new Error(message), { name: "ParleyError", code });
-const notIn = (room) => failure("not_member", `not in room ${room}`);
+const notIn = (room) => failure("not_member", `not in ${room}`);
 const random = (min, max) => min + Math.random() * Math.max(0, max - min);
 // Timers and durations must not depend on the wall clock, which may jump.
 const now = () => performance.now();
@@ -147,7 +147,7 @@ export function connect(url, options = {}) {
 
   // A topic is what has positions: a room, the inbox, the broadcast. up: joined on this connection. held: what is to be
   // sent waits for a moment. synced: its history has come once. tried: the offset from where a reconnect was to fill a hole.
-  const inbox = { emit, tag: { topic: "inbox" }, types: ["private", "notification"], list: "inbox" };
+  const inbox = { emit, tag: { topic: "inbox" }, types: ["private", "notification"] };
   const all = { emit, tag: { topic: "broadcast" }, types: ["broadcast"] }; // and what belongs to no room is sent here
 
   // ---- connection ----
@@ -157,8 +157,7 @@ export function connect(url, options = {}) {
 
   function setState(state, retryIn) {
     if (state === client.state) return;
-    client.state = state;
-    emit("state", { state, retryIn });
+    emit("state", { state: (client.state = state), retryIn });
   }
 
   function later(ms, fn) {
@@ -276,13 +275,13 @@ export function connect(url, options = {}) {
     const online = type === "online";
     if (persisted === false) return; // a page that begins or ends
     // In the back-forward cache nobody reads from a connection, and the user seems to be there who is not.
-    if (type === "pagehide") return ws && lost(1006, "page left");
+    if (type === "pagehide") return ws && lost(1006, "left");
     if (!online && globalThis.document?.visibilityState === "hidden") return;
     if (online) tries = 0;
     if (up) {
       woken = now();
       if (ws.readyState === 1) return probe();
-      lost(1006, "page left"); // and the event may come late or never
+      lost(1006, "left"); // and the event may come late or never
     }
     const age = now() - opened;
     if (client.state === "waiting") now() >= due && later(APART_MS - age, open);
@@ -413,7 +412,7 @@ export function connect(url, options = {}) {
   // ---- rooms ----
 
   function enter(name, { username, since } = {}) {
-    const topic = { ...emitter(), username, position: positionOf(since ?? {}), types: ["message"], list: "history" };
+    const topic = { ...emitter(), username, position: positionOf(since ?? {}), types: ["message"] };
     topic.room = {
       name,
       members: new Map(),
@@ -518,7 +517,7 @@ export function connect(url, options = {}) {
    * server's `recovered` is not taken on trust: the offsets must close the hole.
    */
   function replay({ type, room, messages: raws, recovered, code, more, ...h }, topic) {
-    const { emit, tag, list, synced, position: at } = topic;
+    const { emit, tag, synced, position: at } = topic;
     const to = positionOf(h);
     const messages = entries(raws, topic);
     let top = at?.offset;
@@ -541,7 +540,7 @@ export function connect(url, options = {}) {
       topic.position = to;
       tally(h);
       if (at || synced) emit("gap", { ...tag, ...at, code });
-      if (list) emit(list, { ...h, messages });
+      if (topic !== all) emit(type, { ...h, messages });
       else for (const m of messages) if (at?.epoch !== m.epoch || m.offset > at?.offset) deliver(m, topic);
     }
   }

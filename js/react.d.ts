@@ -1,7 +1,7 @@
 // Types of the React hooks of the parley browser client. They work with React 18 and later, in StrictMode, and on a
 // server (they give what they give before there is a connection). A client may be null or undefined for as long as there
 // is none, for example on a server or before somebody has logged in; then the hooks do nothing.
-import type { Client, ClientEvents, Member, Message, Notification, ParleyError, Room, RoomEvents, State } from "./parley.js";
+import type { Client, ClientEvents, Member, Message, ParleyError, Room, RoomEvents, State } from "./parley.js";
 
 type Maybe<T> = T | null | undefined;
 
@@ -62,14 +62,3 @@ export interface UsePresence {
 export function usePresence(room: Maybe<Room<any>>): UsePresence;
 /** Who is in a room, which is joined for that. */
 export function usePresence(client: Maybe<Client>, name: string): UsePresence;
-
-export interface UseNotifications {
-  /** The newest 100, oldest first. A new array when it changes, the same one otherwise. */
-  notifications: readonly Notification[];
-  /** How many came since `markRead`. Known to this page only. */
-  unread: number;
-  /** Sets `unread` to 0 in all components. Always the same function for a client. */
-  markRead(): void;
-}
-
-export function useNotifications(client: Maybe<Client>): UseNotifications;

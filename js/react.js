@@ -5,6 +5,7 @@
  *
  * A room is joined when its first component mounts, and left a moment after its last one is gone: StrictMode mounts
  * everything twice, and a page that changes views should not leave and join again. Meanwhile it goes on collecting.
+ * The hook of the inbox is in react-inbox.js, for the pages that show one.
  */
 import { useCallback, useMemo, useSyncExternalStore } from "react";
 
@@ -115,10 +116,4 @@ export function usePresence(source, name) {
   const members = useValue(room, "presence", (r) => r.members, NOBODY);
   const count = useValue(room, "presence", (r) => r.count, 0);
   return { members: useMemo(() => [...members.values()], [members]), count };
-}
-
-export function useNotifications(client) {
-  const notifications = useValue(client, "unread", (c) => c.notifications, NONE);
-  const unread = useValue(client, "unread", (c) => c.unread, 0);
-  return { notifications, unread, markRead: useCallback(() => client?.markRead(), [client]) };
 }

@@ -37,7 +37,8 @@ type Client struct {
 	requests map[string]sendMark // that wait for an answer
 	sent     sendMark            // messages sent
 	handled  sendMark            // up to which the server is known to have handled them
-	changed  chan struct{}       // closed and replaced when something came
+	unread   unreadCount
+	changed  chan struct{} // closed and replaced when something came
 	ended    bool
 	err      error // why reading ended
 }
@@ -90,7 +91,9 @@ func (c *Client) read() {
 
 // take keeps a message for whom it is for. c.mu is held.
 func (c *Client) take(m received) {
-	if mark, ok := c.requests[m.Str("id")]; ok {
+	c.count(m.Message)
+	// The id of a notification is the application's, and answers nothing.
+	if mark, ok := c.requests[m.Str("id")]; ok && m.Type() != "notification" {
 		c.answers[m.Str("id")] = m.Message
 		c.handled = max(c.handled, mark)
 		return
@@ -190,7 +193,7 @@ func (c *Client) send(v any, id string) {
 }
 
 // Request sends m with an id, its own or a new one, and returns the answer to it: ack,
-// error, reply, history, presence or pong. What came before the answer is still to be expected.
+// error, reply, history, inbox, presence or pong. What came before the answer is still to be expected.
 func (c *Client) Request(m Message) Message {
 	c.t.Helper()
 	if m.Str("id") == "" {

@@ -28,6 +28,9 @@
 //	WaitFor                       the next one with certain fields, dropping others
 //	ExpectNone, Drain             nothing has come or is under way; whatever has
 //	Request, Call, Join           send something and return the answer to it
+//	ExpectNotification            the next one, a notification of this kind
+//	Mark, ExpectMarked            change the read state of messages in the inbox; it was changed
+//	Unread, ExpectUnread          how many are unread
 //	ExpectClose, CloseCode        the end of the connection
 //
 // Who joins a room also hears that others come and go, some of it later, because presence is

@@ -63,6 +63,35 @@ func ExampleServe() {
 	// Output: map[shipped:7]
 }
 
+// A notification stays unread until one of the user's devices says otherwise, and all of them know.
+func ExampleClient_Mark() {
+	t := newT()
+	defer t.end()
+
+	srv := parleytest.NewServer(t, parley.Options{})
+	phone := srv.Connect(parleytest.User("kim"))
+	laptop := srv.Connect(parleytest.User("kim"))
+	_, err := srv.Hub.Notify(context.Background(), "kim", map[string]int{"order": 7},
+		parley.WithID("order-7"), parley.WithKind("order.shipped"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	shipped := phone.ExpectNotification("order.shipped", map[string]int{"order": 7})
+	laptop.ExpectNotification("order.shipped", nil)
+	fmt.Println(shipped.Str("id"), "unread:", laptop.Unread())
+
+	phone.Mark("read", shipped)
+	laptop.ExpectMarked("read", shipped)
+	laptop.ExpectUnread(0)
+
+	later := srv.Connect(parleytest.User("kim"))
+	fmt.Println(later.Inbox().State(shipped), "unread:", later.Unread())
+	// Output:
+	// order-7 unread: 1
+	// read unread: 0
+}
+
 // A typed handler, and what comes before its reply.
 func ExampleClient_Call() {
 	t := newT()

@@ -117,6 +117,55 @@ var audienceCases = []storeCase{
 		got = slices.DeleteFunc(got, func(id string) bool { return strings.HasSuffix(id, "-comes") })
 		require.Equal(e, stay, got)
 	}},
+	{name: "Audience/of thousands of users, in pages", run: func(e *env) {
+		name := e.topic()
+		var ids []string
+		for i := range 4000 {
+			ids = append(ids, fmt.Sprintf("user-%04d", i))
+		}
+		in := map[string]bool{}
+		check := func(why string) {
+			var want, got []string
+			for _, id := range ids {
+				if in[id] {
+					want = append(want, id)
+				}
+			}
+			for after := ""; ; after = got[len(got)-1] {
+				list, err := e.peer.Users(context.Background(), name, after, 700)
+				require.NoErrorf(e, err, "Users after %q", after)
+				if got = append(got, list...); len(list) < 700 {
+					break
+				}
+				require.LessOrEqualf(e, len(got), len(ids), "%s: the pages do not end", why)
+			}
+			require.Truef(e, slices.Equal(want, got), "%s: %d users are in it, and the pages have %d, or in another order", why, len(want), len(got))
+		}
+		shuffled := slices.Clone(ids)
+		e.rng.Shuffle(len(ids), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+		for chunk := range slices.Chunk(shuffled, 1000) {
+			e.addUsers(name, chunk...)
+			for _, id := range chunk {
+				in[id] = true
+			}
+			check("added at random")
+		}
+		for chunk := range slices.Chunk(shuffled[:3900], 1300) {
+			e.removeUsers(name, chunk...)
+			for _, id := range chunk {
+				delete(in, id)
+			}
+			check("removed at random")
+		}
+		e.addUsers(name, ids[1000:3000]...)
+		for _, id := range ids[1000:3000] {
+			in[id] = true
+		}
+		check("added in order")
+		e.removeUsers(name, ids...)
+		clear(in)
+		check("all were removed")
+	}},
 	{name: "Audience/names are opaque and kept apart from each other (S10, S38)", run: func(e *env) {
 		var names []string
 		for _, odd := range oddNames() {

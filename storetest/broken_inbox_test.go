@@ -193,6 +193,11 @@ var brokenAudiences = []flaw{
 			return all[from:to], nil
 		}
 	}},
+	{"takes 500 users at a time", "Audience/of thousands of users, in pages", func(b *broken) {
+		b.add = func(s parley.Store, ctx context.Context, audience string, ids []string) error {
+			return s.AddUsers(ctx, audience, ids[:min(500, len(ids))])
+		}
+	}},
 	{"folds the case of audiences", "Audience/names are opaque and kept apart from each other (S10, S38)", func(b *broken) {
 		b.add = func(s parley.Store, ctx context.Context, audience string, ids []string) error {
 			return s.AddUsers(ctx, fold(audience), ids)

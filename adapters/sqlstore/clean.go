@@ -76,7 +76,7 @@ func (s *Store) clean(ctx context.Context) error {
 		return err
 	}
 	if s.clock.stale() {
-		if err := s.clock.sync(ctx, s.db, s.opts.Dialect); err != nil {
+		if err := s.clock.sync(ctx, s.db); err != nil {
 			return err
 		}
 	}

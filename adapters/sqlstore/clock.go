@@ -11,27 +11,32 @@ import (
 // this node plus the difference found last. So nodes with clocks that disagree
 // agree on ages and leases.
 type clock struct {
-	ahead atomic.Int64 // of the database, in milliseconds
-	moved atomic.Int64 // by tests, in milliseconds
-	at    atomic.Int64 // when it was compared last, by the clock of this node
+	read  func() int64 // the clock of this node
+	ask   bool         // the database has another clock than this node
+	ahead atomic.Int64 // of the database
+	at    atomic.Int64 // when they were compared last, by the clock of this node
 }
 
-func (c *clock) now() int64 { return time.Now().UnixMilli() + c.ahead.Load() + c.moved.Load() }
+func (c *clock) init(d Dialect) {
+	c.read, c.ask = func() int64 { return time.Now().UnixMilli() }, d == PostgreSQL
+}
+
+func (c *clock) now() int64 { return c.read() + c.ahead.Load() }
 
 // stale reports whether it is time for another comparison.
-func (c *clock) stale() bool { return time.Now().UnixMilli()-c.at.Load() > time.Minute.Milliseconds() }
+func (c *clock) stale() bool { return c.read()-c.at.Load() > time.Minute.Milliseconds() }
 
 // sync compares the clocks. The answer is taken to be of the middle between question and answer.
-func (c *clock) sync(ctx context.Context, x executor, d Dialect) error {
-	start := time.Now()
-	c.at.Store(start.UnixMilli())
-	if d == SQLite {
-		return nil // the machine's own
+func (c *clock) sync(ctx context.Context, x executor) error {
+	start := c.read()
+	c.at.Store(start)
+	if !c.ask {
+		return nil
 	}
 	var theirs int64
 	err := query(ctx, x, `SELECT (extract(epoch from clock_timestamp()) * 1000)::bigint`, nil, func(r *sql.Rows) error { return r.Scan(&theirs) })
 	if err == nil {
-		c.ahead.Store(theirs - start.Add(time.Since(start)/2).UnixMilli())
+		c.ahead.Store(theirs - start - (c.read()-start)/2)
 	}
 	return err
 }

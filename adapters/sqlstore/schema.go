@@ -78,6 +78,11 @@ func schema(d Dialect, prefix string) string {
 // called at every start, by several nodes at once. On PostgreSQL the user of the
 // database needs the right to create tables.
 func (s *Store) Migrate(ctx context.Context) error {
+	if s.opts.Dialect == SQLite { // transaction needs it
+		if _, err := s.db.ExecContext(ctx, s.text(versionTable)); err != nil {
+			return fmt.Errorf("sqlstore: Migrate: %w", err)
+		}
+	}
 	err := s.transaction(ctx, func(tx *sql.Tx) error {
 		if s.opts.Dialect == PostgreSQL { // CREATE ... IF NOT EXISTS alone fails when two run at once
 			if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext('parley sqlstore'))`); err != nil {
@@ -139,7 +144,7 @@ func (s *Store) ready(ctx context.Context) error {
 	if version < Version {
 		return errOldSchema
 	}
-	if err := s.clock.sync(ctx, s.db, s.opts.Dialect); err != nil {
+	if err := s.clock.sync(ctx, s.db); err != nil {
 		return fmt.Errorf("sqlstore: clock: %w", err)
 	}
 	s.checked.Store(true)

@@ -44,6 +44,7 @@ func New(db *sql.DB, opts Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{db: db, opts: opts, words: strings.NewReplacer(opts.Dialect.words(opts.TablePrefix)...)}
+	s.clock.init(opts.Dialect)
 	s.queue.wake = make(chan struct{}, 1)
 	s.relays.wake = make(chan struct{}, 1)
 	s.closing, s.close = context.WithCancel(context.Background())

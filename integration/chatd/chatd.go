@@ -1,11 +1,12 @@
 // Package chatd is a chat server to be killed: rooms, inboxes and broadcasts in
-// a file that survives it, a page that notes everything it is told, and
+// a database that survives it, a page that notes everything it is told, and
 // endpoints for a test to send and to look.
 package chatd
 
 import (
 	"context"
 	"crypto/sha256"
+	"database/sql"
 	"embed"
 	"errors"
 	"fmt"
@@ -18,8 +19,10 @@ import (
 	"syscall"
 	"time"
 
+	_ "modernc.org/sqlite" // the driver
+
 	"github.com/parley-go/parley"
-	"github.com/parley-go/parley/integration/filestore"
+	"github.com/parley-go/parley/adapters/sqlstore"
 )
 
 //go:embed web
@@ -30,7 +33,8 @@ const kept = 10_000
 
 // Config says how to serve. Every field but Store has a default.
 type Config struct {
-	// Store is the path of the file that holds the logs.
+	// Store is the path of the SQLite database that holds the logs. It is made
+	// if it is not there. Beside it are files whose names begin with its own.
 	Store string
 	// Port to listen at on 127.0.0.1. Default: a free one.
 	Port string
@@ -39,16 +43,24 @@ type Config struct {
 // Run serves until SIGTERM, then stops as an application does at a deploy. It
 // writes the URL to out when it listens.
 func Run(out io.Writer, cfg Config) error {
-	store, err := filestore.Open(cfg.Store)
+	db, err := sql.Open("sqlite", SQLite(cfg.Store))
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	store, err := sqlstore.New(db, sqlstore.Options{Dialect: sqlstore.SQLite})
 	if err != nil {
 		return err
 	}
 	defer store.Close()
+	if err := store.Migrate(context.Background()); err != nil {
+		return err
+	}
 	hub, err := NewHub(store)
 	if err != nil {
 		return err
 	}
-	ln, err := listen(cfg.Port)
+	ln, err := Listen(cfg.Port)
 	if err != nil {
 		return err
 	}
@@ -68,6 +80,14 @@ func Run(out io.Writer, cfg Config) error {
 	err = hub.Shutdown(budget)
 	_ = srv.Close() // a browser keeps connections open that it does not use
 	return err
+}
+
+// SQLite is the data source name of the database at path. What was committed is
+// there after kill -9 of the process: it is in the write-ahead log, and the log
+// in the care of the operating system. synchronous(NORMAL) leaves out the fsync at
+// every commit, which only a crash of the machine makes a difference to.
+func SQLite(path string) string {
+	return "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(5000)"
 }
 
 // NewHub returns a hub that keeps everything, and whose sessions are good after a restart.
@@ -96,9 +116,9 @@ func authenticate(r *http.Request) (parley.Identity, error) {
 	return parley.Identity{ID: cookie.Value}, nil
 }
 
-// listen waits for a port that is not free yet: that of a process that was
-// killed a moment ago.
-func listen(port string) (net.Listener, error) {
+// Listen listens at a port of 127.0.0.1. It waits for one that is not free yet: that
+// of a process that was killed a moment ago.
+func Listen(port string) (net.Listener, error) {
 	for deadline := time.Now().Add(10 * time.Second); ; {
 		ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
 		if err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Now().After(deadline) {

@@ -72,7 +72,7 @@ export async function start(options = {}) {
     ...options,
   });
   const events = record(client, [
-    "state", "connected", "broadcast", "private", "notification", "signal", "error", "bye", "inbox", "gap", "recovered",
+    "state", "connected", "broadcast", "private", "notification", "signal", "error", "bye", "inbox", "gap", "recovered", "marked",
   ]);
   await settled();
   return { client, sockets, events, socket: () => sockets.at(-1), states: () => events.filter(([e]) => e === "state").map(([, p]) => p.state) };

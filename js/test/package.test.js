@@ -8,7 +8,9 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import * as core from "@parley-go/client";
+import * as inbox from "@parley-go/client/inbox";
 import * as react from "@parley-go/client/react";
+import * as reactInbox from "@parley-go/client/react-inbox";
 import { FakeSocket } from "./harness.js";
 import { BUDGETS, sizes } from "./size.js";
 
@@ -26,7 +28,10 @@ function run(command, ...args) {
   }
 }
 
-const FILES = ["LICENSE", "README.md", "package.json", "parley.d.ts", "parley.js", "react.d.ts", "react.js"];
+const FILES = [
+  "LICENSE", "README.md", "inbox.d.ts", "inbox.js", "package.json", "parley.d.ts", "parley.js", "react-inbox.d.ts", "react-inbox.js",
+  "react.d.ts", "react.js",
+];
 
 describe("the package", () => {
   test("holds these files, as they are here", () => {
@@ -74,7 +79,7 @@ describe("the package", () => {
 
 describe("the modules", () => {
   test("need nothing but what they say, and hide nothing", () => {
-    for (const [file, imports] of [["parley.js", []], ["react.js", ["react"]]]) {
+    for (const [file, imports] of [["parley.js", []], ["inbox.js", []], ["react.js", ["react"]], ["react-inbox.js", ["react", "./inbox.js"]]]) {
       const code = read(file);
       assert.deepEqual([...code.matchAll(/^import .* from "([^"]+)"/gm)].map((m) => m[1]), imports);
       assert.doesNotMatch(code, /\bimport\(|\brequire\(|\beval\b|new Function|innerHTML|document\.write/);
@@ -97,14 +102,17 @@ describe("the types", () => {
 
   test("name what there is", () => {
     assert.deepEqual(Object.keys(core), ["connect"]);
-    const exported = [...read("react.d.ts").matchAll(/^export function (\w+)/gm)].map((m) => m[1]);
-    assert.deepEqual(Object.keys(react).sort(), [...new Set(exported)].sort());
-    const types = read("parley.d.ts");
+    for (const [file, module] of [["inbox.d.ts", inbox], ["react.d.ts", react], ["react-inbox.d.ts", reactInbox]]) {
+      const exported = [...read(file).matchAll(/^export function (\w+)/gm)].map((m) => m[1]);
+      assert.deepEqual(Object.keys(module).sort(), [...new Set(exported)].sort());
+    }
+    const types = read("parley.d.ts") + read("inbox.d.ts");
     const client = core.connect("ws://a.test", { WebSocket: FakeSocket });
     const room = client.join("r");
     client.close();
-    const later = { Client: ["closeCode", "username"], Room: [] }; // they are set when they are known
-    for (const [name, object] of [["Client", client], ["Room", room]]) {
+    const box = inbox.openInbox(client);
+    const later = { Client: ["closeCode", "username"], Room: [], Inbox: [] }; // they are set when they are known
+    for (const [name, object] of [["Client", client], ["Room", room], ["Inbox", box]]) {
       const body = types.match(new RegExp(`export interface ${name}\\b[^{]*\\{([\\s\\S]*?)\\n\\}`))[1];
       const declared = [...body.matchAll(/^ {2}(?:readonly )?(\w+)[(:<]/gm)].map((m) => m[1]);
       assert.deepEqual(declared.sort(), [...new Set([...Object.getOwnPropertyNames(object), ...later[name]])].sort(), name);
@@ -115,8 +123,8 @@ describe("the types", () => {
     const code = read("parley.js");
     const table = code.slice(code.indexOf("const types = new Map("), code.indexOf("/** The known and well-typed"));
     const told = new Set([...code.matchAll(/\bemit\("(\w+)"/g)].map((m) => m[1]));
-    for (const [, type] of table.matchAll(/^ {6}(\w+): \[(?:live|personal|passOn|broadcast),/gm)) told.add(type);
-    for (const [, list] of code.matchAll(/\blist: "(\w+)"/g)) told.add(list);
+    for (const [, type] of table.matchAll(/^ {6}(\w+): \[(?:live|personal|deliver|broadcast|history),/gm)) told.add(type);
+    told.add("bye");
     const types = read("parley.d.ts");
     const declared = ["ClientEvents", "RoomEvents"].flatMap((name) => {
       const body = types.match(new RegExp(`export interface ${name}\\b[^{]*\\{([\\s\\S]*?)\\n\\}`))[1];

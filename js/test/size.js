@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { transformSync } from "esbuild";
 
 /** Bytes after minification and gzip, without what a module imports: growing past this is a decision, not an accident. */
-export const BUDGETS = { "parley.js": 5100, "react.js": 1024 };
+export const BUDGETS = { "parley.js": 5100, "inbox.js": 1536, "react.js": 1024, "react-inbox.js": 560 };
 
 export function sizes(name) {
   const raw = readFileSync(new URL(`../${name}`, import.meta.url));

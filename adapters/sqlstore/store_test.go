@@ -1,0 +1,27 @@
+package sqlstore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/adapters/sqlstore"
+	"github.com/parley-go/parley/storetest"
+)
+
+// Two nodes on one database. Logs get lost by being dropped for disuse.
+func TestStore(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *world) {
+		cfg := storetest.Config{
+			Sleep: w.sleep,
+			Peer:  func(t *testing.T, _ parley.Store) parley.Store { return w.node(t) },
+			Wipe: func(t *testing.T, s parley.Store) {
+				w.sleep(3 * time.Hour)
+				require.NoError(t, s.(*sqlstore.Store).Clean(t.Context()))
+			},
+		}
+		cfg.Run(t, func(t *testing.T) parley.Store { return w.node(t) })
+	})
+}
