@@ -230,7 +230,7 @@ type Store interface {
 	Mark(ctx context.Context, topic string, m Mark) (Marked, error)
 
 	// Overdue returns up to limit entries, of any topic, whose ReceiveIn has passed
-	// without a Mark that says that they were received or read, the oldest first, and puts each off by lease: until
+	// without a Mark that says that they were received or read, the longest overdue first, and puts each off by lease: until
 	// that has passed no call returns it again, on whichever node. Entries that are no
 	// longer kept, or whose TTL has passed, are not returned.
 	Overdue(ctx context.Context, limit int, lease time.Duration) ([]OverdueEntry, error)

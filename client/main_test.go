@@ -1,48 +1,20 @@
 package client
 
 import (
-	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/parley-go/parley/internal/leaktest"
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain fails the run if goroutines of the package are left when all tests are done (F46).
-func TestMain(m *testing.M) {
-	code := m.Run()
-	if left := leakedGoroutines(); code == 0 && left != "" {
-		fmt.Fprintf(os.Stderr, "goroutines are left after the tests:\n\n%s\n", left)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leakedGoroutines returns the stacks of goroutines of this package. What is
-// about to end gets some time for it; without leaks the first look suffices, or nearly so.
-func leakedGoroutines() (left string) {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		buf := make([]byte, 4<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		left = ""
-		for i, stack := range strings.Split(string(buf), "\n\n") {
-			// The first is this one. Fuzzing has goroutines of its own.
-			if i > 0 && strings.Contains(stack, "parley-go/parley") && !strings.Contains(stack, "client.TestMain(") {
-				left += stack + "\n\n"
-			}
-		}
-		if left == "" || time.Now().After(deadline) {
-			return left
-		}
-	}
-}
+// TestMain fails the run if goroutines of the module are left when all tests are done (F46).
+// Fuzzing has goroutines of its own.
+func TestMain(m *testing.M) { leaktest.Main(m, "parley-go/parley") }
 
 // F40: the wall clock is never asked. Times are only made by time.Now and compared
 // by time.Since, which are monotonic; those of the server are only passed on.

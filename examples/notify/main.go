@@ -1,14 +1,20 @@
-// Command notify is an ordinary JSON service, a small shop with a session
-// login, that tells its users what happens to their orders the moment it
-// happens: on every device and in every window, also later if nobody is there.
+// Command notify is an ordinary service, a small shop with a session login,
+// whose users have an inbox: what happens to their orders, and what the shop
+// announces, reaches every window and device at once, is there later for who
+// was away, and is read on all of them when it is read on one. All of it is in
+// the shop's own database and survives a crash.
 //
 //	go run ./examples/notify
 //
-// PORT (default 8080, 0 picks a free one) and HOST (default 127.0.0.1) choose
-// the address.
+// DB is the path of the SQLite file; by default shop.db in a directory
+// parley-shop of the user's cache directory. DATABASE_URL, if set, is a
+// PostgreSQL database to use instead. PORT (default 8080, 0 picks a free one)
+// and HOST (default 127.0.0.1) choose the address.
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -22,10 +28,18 @@ func main() {
 	}
 }
 
-func run() error {
-	s, err := newShop()
+func run() (err error) {
+	db, err := openDatabase(os.Getenv("DATABASE_URL"), os.Getenv("DB"))
 	if err != nil {
 		return err
 	}
-	return site.Run(os.Stdout, "parley notify", s.handler, s.hub)
+	defer func() { err = errors.Join(err, db.Close()) }()
+	fmt.Println("parley notify: the database is", db.where)
+	s, err := newShop(context.Background(), db)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	s.mails = os.Stdout
+	return site.Run(os.Stdout, "parley notify", s.handler, s)
 }

@@ -3,7 +3,14 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,119 +23,131 @@ const (
 	maxSessions = 10_000
 )
 
-var errNoSession = parley.NewError("unauthorized", "log in first")
+var (
+	errNoSession       = parley.NewError("unauthorized", "log in first")
+	errTooManySessions = errors.New("too many sessions: try again later")
+)
 
-type user struct {
-	ID    string `json:"id"`
-	Name  string `json:"name"`
-	Staff bool   `json:"staff"`
-}
-
-// users has everybody who can log in, by the name that they type. A demo: a
-// real service asks for more than a name.
-var users = map[string]user{
-	"alice": {ID: "user-1", Name: "Alice"},
-	"bob":   {ID: "user-2", Name: "Bob"},
-	"staff": {ID: "staff-1", Name: "Staff", Staff: true},
-}
-
-// session is one login. Its fields but conns never change.
+// session is one login.
 type session struct {
+	id      string // a hash of what is in the cookie: who reads the database cannot log in with it
 	user    user
 	expires time.Time
-	conns   map[string]*parley.Conn // guarded by sessions.mu: by client id
 }
 
-// sessions are the logins, by the random id in the cookie.
+// sessions are the logins, in the database, so that who is logged in stays so
+// when the service starts again; and the connections of each.
 type sessions struct {
+	db   database
 	life time.Duration // set before use
 
-	mu  sync.Mutex
-	all map[string]*session // guarded by mu
+	mu    sync.Mutex
+	conns map[string]map[string]*parley.Conn // guarded by mu: by session and client id
 }
 
-func newSessions() *sessions { return &sessions{life: sessionLife, all: make(map[string]*session)} }
+func newSessions(db database) *sessions {
+	return &sessions{db: db, life: sessionLife, conns: make(map[string]map[string]*parley.Conn)}
+}
 
-// start makes a session; it returns "" when there are too many.
-func (ss *sessions) start(u user, now time.Time) (id string, expires time.Time) {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	for each, s := range ss.all {
-		if !now.Before(s.expires) {
-			delete(ss.all, each)
+func hash(cookie string) string {
+	sum := sha256.Sum256([]byte(cookie))
+	return hex.EncodeToString(sum[:])
+}
+
+// start makes a session and returns what goes into the cookie.
+func (ss *sessions) start(ctx context.Context, u user, now time.Time) (value string, expires time.Time, err error) {
+	value, expires = rand.Text(), now.Add(ss.life)
+	err = ss.db.transaction(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, "DELETE FROM sessions WHERE expires_at <= $1", now.UnixMilli()); err != nil {
+			return err
 		}
-	}
-	if len(ss.all) >= maxSessions {
-		return "", time.Time{}
-	}
-	id, expires = rand.Text(), now.Add(ss.life)
-	ss.all[id] = &session{user: u, expires: expires, conns: make(map[string]*parley.Conn)}
-	return id, expires
+		var count int
+		if err := tx.QueryRowContext(ctx, "SELECT count(*) FROM sessions").Scan(&count); err != nil {
+			return err
+		}
+		if count >= maxSessions {
+			return errTooManySessions
+		}
+		_, err := tx.ExecContext(ctx, "INSERT INTO sessions (id, user_id, expires_at) VALUES ($1, $2, $3)", hash(value), u.ID, expires.UnixMilli())
+		return err
+	})
+	return value, expires, err
 }
 
-// find returns the session that a request belongs to.
-func (ss *sessions) find(r *http.Request) (id string, s *session, ok bool) {
+// find returns the session that a request belongs to; errNoSession if there is none.
+func (ss *sessions) find(r *http.Request) (session, error) {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil {
-		return "", nil, false
+		return session{}, errNoSession
 	}
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	s, ok = ss.all[cookie.Value]
-	return cookie.Value, s, ok && time.Now().Before(s.expires)
+	return ss.get(r.Context(), hash(cookie.Value))
+}
+
+func (ss *sessions) get(ctx context.Context, id string) (session, error) {
+	var userID string
+	var expires int64
+	err := ss.db.QueryRowContext(ctx, "SELECT user_id, expires_at FROM sessions WHERE id = $1", id).Scan(&userID, &expires)
+	if errors.Is(err, sql.ErrNoRows) {
+		return session{}, errNoSession
+	} else if err != nil {
+		return session{}, err
+	}
+	s := session{id: id, expires: time.UnixMilli(expires)}
+	u, known := userByID(userID)
+	if s.user = u; !known || !time.Now().Before(s.expires) {
+		return session{}, errNoSession
+	}
+	return s, nil
 }
 
 // end forgets a session and returns its connections.
-func (ss *sessions) end(id string) []*parley.Conn {
+func (ss *sessions) end(ctx context.Context, id string) ([]*parley.Conn, error) {
+	if _, err := ss.db.ExecContext(ctx, "DELETE FROM sessions WHERE id = $1", id); err != nil {
+		return nil, err
+	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	s, ok := ss.all[id]
-	if !ok {
-		return nil
-	}
-	delete(ss.all, id)
-	conns := make([]*parley.Conn, 0, len(s.conns))
-	for _, c := range s.conns {
-		conns = append(conns, c)
-	}
-	return conns
+	return slices.Collect(maps.Values(ss.conns[id])), nil
 }
 
-// attach notes that a connection belongs to a session; false: it has ended.
-func (ss *sessions) attach(id string, c *parley.Conn) bool {
+// attach notes that a connection belongs to a session.
+func (ss *sessions) attach(id string, c *parley.Conn) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	s, ok := ss.all[id]
-	if ok {
-		s.conns[c.ID()] = c
+	if ss.conns[id] == nil {
+		ss.conns[id] = make(map[string]*parley.Conn)
 	}
-	return ok
+	ss.conns[id][c.ID()] = c
 }
 
 func (ss *sessions) detach(id string, c *parley.Conn) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if s, ok := ss.all[id]; ok {
-		delete(s.conns, c.ID())
+	if ss.conns[id][c.ID()] == c {
+		delete(ss.conns[id], c.ID())
+	}
+	if len(ss.conns[id]) == 0 {
+		delete(ss.conns, id)
 	}
 }
 
 // authenticate is asked by the hub before a WebSocket is opened. The browser
 // sends the cookie by itself; the connection ends when the session expires.
 func (s *shop) authenticate(r *http.Request) (parley.Identity, error) {
-	id, found, ok := s.sessions.find(r)
-	if !ok {
-		return parley.Identity{}, errNoSession // becomes status 401
+	found, err := s.sessions.find(r)
+	if err != nil {
+		return parley.Identity{}, err // errNoSession becomes status 401
 	}
-	return parley.Identity{ID: found.user.ID, Name: found.user.Name, ExpiresAt: found.expires, Data: id}, nil
+	return parley.Identity{ID: found.user.ID, Name: found.user.Name, ExpiresAt: found.expires, Data: found.id}, nil
 }
 
 // connected and disconnected keep the connections of each session, so that a
 // logout ends them and not those of the same user's other devices.
-func (s *shop) connected(_ context.Context, c *parley.Conn) error {
+func (s *shop) connected(ctx context.Context, c *parley.Conn) error {
 	id, _ := c.Identity().Data.(string)
-	if !s.sessions.attach(id, c) {
-		// Logged out between the check and here.
+	s.sessions.attach(id, c)
+	// Perhaps logged out between the check and here. Who logs out later finds the connection.
+	if _, err := s.sessions.get(ctx, id); errors.Is(err, errNoSession) {
 		return parley.NewError(parley.CodeForbidden, "the session has ended")
 	}
 	return nil
@@ -142,12 +161,15 @@ func (s *shop) disconnected(c *parley.Conn, _ parley.CloseCode) {
 // user makes a handler for requests of somebody who is logged in.
 func (s *shop) user(next func(http.ResponseWriter, *http.Request, user)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		_, found, ok := s.sessions.find(r)
-		if !ok {
+		found, err := s.sessions.find(r)
+		switch {
+		case errors.Is(err, errNoSession):
 			fail(w, http.StatusUnauthorized, "log in first")
-			return
+		case err != nil:
+			broken(w, err)
+		default:
+			next(w, r, found.user)
 		}
-		next(w, r, found.user)
 	}
 }
 
@@ -161,20 +183,30 @@ func (s *shop) login(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// A new id at every login: one that somebody else knew before is worth nothing.
-	id, expires := s.sessions.start(u, time.Now())
-	if id == "" {
-		fail(w, http.StatusServiceUnavailable, "too many sessions: try again later")
-		return
+	value, expires, err := s.sessions.start(r.Context(), u, time.Now())
+	switch {
+	case errors.Is(err, errTooManySessions):
+		fail(w, http.StatusServiceUnavailable, err.Error())
+	case err != nil:
+		broken(w, err)
+	default:
+		http.SetCookie(w, cookie(r, value, expires))
+		reply(w, http.StatusOK, u)
 	}
-	http.SetCookie(w, cookie(r, id, expires))
-	reply(w, http.StatusOK, u)
 }
 
 func (s *shop) logout(w http.ResponseWriter, r *http.Request) {
-	if id, _, ok := s.sessions.find(r); ok {
-		for _, c := range s.sessions.end(id) {
+	if found, err := s.sessions.find(r); err == nil {
+		conns, err := s.sessions.end(r.Context(), found.id)
+		if err != nil {
+			broken(w, err)
+			return
+		}
+		for _, c := range conns {
 			c.Close(parley.CloseDisconnected, "logged out")
 		}
+	} else if !errors.Is(err, errNoSession) {
+		slog.Error("session not found", "error", err)
 	}
 	http.SetCookie(w, cookie(r, "", time.Unix(1, 0)))
 	w.WriteHeader(http.StatusNoContent)
