@@ -49,6 +49,7 @@ func (v Violation) String() string {
 // Check judges a history. Violations come in the order in which they can be seen.
 func (h *History) Check() []Violation {
 	j := &judge{history: h, messages: make(map[string]*message), logs: make(map[string]*topicLog)}
+	j.recorded = slices.ContainsFunc(h.Events, func(e Event) bool { return e.Kind == Stored })
 	j.collect()
 	for _, l := range j.logs {
 		l.advance()
@@ -80,6 +81,7 @@ type judge struct {
 	messages map[string]*message
 	logs     map[string]*topicLog
 	found    []Violation
+	recorded bool // the Store has written down what it took
 }
 
 // message is what is known of one message.

@@ -4,6 +4,9 @@ import "fmt"
 
 // deliver judges a live message.
 func (w *viewer) deliver(v *view, e Event) {
+	if e.Expired {
+		w.checkExpired(e, Seen{Place: e.Place, Expired: true}, Event{})
+	}
 	switch {
 	case v.left.N != 0:
 		w.fault("P9", "a message after the leave was acknowledged", v.left, e)
@@ -67,6 +70,9 @@ func (w *viewer) passes(v *view, e Event) {
 // have been shown. Its own broadcasts are not sent to a client.
 func (w *viewer) missing(v *view, upTo int64) (offset int64, none bool) {
 	for offset = v.place.Offset + 1; offset <= upTo; offset++ {
+		if v.client >= 0 && holds(v.topic) == "P7" && w.now.Conn <= 0 && w.over(v.topic, Place{v.place.Epoch, offset}, w.now.At) {
+			continue // the Go client does not tell what has expired
+		}
 		if v.topic != topicAll {
 			return offset, false
 		}

@@ -9,7 +9,6 @@ import (
 // checkLogs judges acknowledgements: all of a message name one place, and the
 // Store had taken it, if the Store writes down what it takes.
 func (j *judge) checkLogs() {
-	recorded := slices.ContainsFunc(j.history.Events, func(e Event) bool { return e.Kind == Stored })
 	for _, e := range j.history.Events {
 		if e.Kind != Sent {
 			continue
@@ -23,7 +22,7 @@ func (j *judge) checkLogs() {
 		if m := j.messages[e.ID]; m != nil && m.ack.Place.Epoch == e.Place.Epoch && m.ack.Place != e.Place {
 			j.fault("P2", fmt.Sprintf("message %q was acknowledged at two places", e.ID), m.ack, e)
 		}
-		if j.history.Keep(e.Topic) > 0 && recorded && !j.stored(e) {
+		if j.history.Keep(e.Topic) > 0 && j.recorded && !j.stored(e) {
 			j.fault(holds(e.Topic), fmt.Sprintf("message %q was acknowledged, but the Store had not taken it", e.ID), e)
 		}
 	}

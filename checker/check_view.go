@@ -37,6 +37,7 @@ type viewer struct {
 	// clientIDs are those that clients have now.
 	clientIDs map[int]string
 	own       map[int]int // by client: broadcasts of which nobody knows what became
+	now       Event
 }
 
 func (j *judge) checkViews() {
@@ -63,6 +64,7 @@ func (w *viewer) view(client int, topic string) *view {
 }
 
 func (w *viewer) see(e Event) {
+	w.now = e
 	switch e.Kind {
 	case Dial:
 		w.dials[e.Conn] = e
@@ -77,7 +79,7 @@ func (w *viewer) see(e Event) {
 		v := w.view(e.Client, e.Topic)
 		v.asked, v.left = e, Event{}
 	case Page:
-		w.entries(e)
+		w.entries(w.unfold(e))
 	case Base:
 		w.base(w.view(e.Client, e.Topic), e)
 	case Deliver:
@@ -121,6 +123,7 @@ func holds(topic string) string {
 
 // base judges a history, or what takes its place, and starts from it.
 func (w *viewer) base(v *view, e Event) {
+	e = w.unfold(e)
 	w.entries(e)
 	switch e.Recovered {
 	case Yes:
@@ -150,6 +153,15 @@ func (w *viewer) entries(e Event) {
 		return
 	}
 	first, last := e.Entries[0].Place, e.Entries[len(e.Entries)-1].Place
+	asked := Event{}
+	if e.Asked && e.Conn > 0 {
+		asked = w.dials[e.Conn]
+	}
+	for _, s := range e.Entries {
+		if holds(e.Topic) == "P7" {
+			w.checkExpired(e, s, asked)
+		}
+	}
 	if last != e.Place {
 		w.fault("P3", fmt.Sprintf("a history says that it ends at %s, but ends at %s", e.Place, last), e)
 	}
@@ -159,6 +171,24 @@ func (w *viewer) entries(e Event) {
 			return
 		}
 	}
+}
+
+// unfold puts back what the Go client leaves out of an inbox: entries that have expired.
+func (w *viewer) unfold(e Event) Event {
+	if e.Conn > 0 || holds(e.Topic) != "P7" || w.history.Keep(e.Topic) == 0 {
+		return e
+	}
+	var all []Seen
+	place := e.Place
+	place.Offset = max(0, e.Place.Offset-inboxKeeps)
+	for _, s := range append(slices.Clone(e.Entries), Seen{Place: Place{e.Place.Epoch, e.Place.Offset + 1}}) {
+		for place.Offset++; place.Offset < s.Place.Offset && s.Place.Epoch == place.Epoch; place.Offset++ {
+			all = append(all, Seen{Place: place, Expired: true})
+		}
+		all = append(all, s)
+	}
+	e.Entries = all[:len(all)-1]
+	return e
 }
 
 // recovered judges a resume: exactly what was missed.

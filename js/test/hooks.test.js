@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { GRACE, act, h, hydrateRoot, pass, probe, root, say, strict, types } from "./dom.js";
 import { renderToString } from "react-dom/server";
-import { useConnectionState, useNotifications, usePresence, useRoom } from "@parley-go/client/react";
+import { useConnectionState, usePresence, useRoom } from "@parley-go/client/react";
+import { useNotifications } from "@parley-go/client/react-inbox";
 import { fakeTime, history, message, nextAttempt, online, start } from "./harness.js";
 
 fakeTime({ beforeEach, afterEach });
@@ -47,39 +48,6 @@ describe("usePresence", () => {
       await render(strict(h(p.Probe)));
       assert.deepEqual(p.now(), { members: [], count: 0 });
     }
-    await unmount();
-  });
-});
-
-describe("useNotifications", () => {
-  const note = (offset) => ({ type: "notification", data: offset, timestamp: 1, epoch: "i", offset });
-
-  test("all components agree, also after markRead", async () => {
-    const t = await online();
-    const { render, unmount } = root();
-    const [bell, list] = [probe(() => useNotifications(t.client)), probe(() => useNotifications(t.client))];
-    await render(strict(h(bell.Probe), h(list.Probe)));
-    await say(t.socket(), { type: "inbox", epoch: "i", offset: 2, messages: [note(1), note(2)] }, note(3));
-    for (const p of [bell, list]) assert.deepEqual([p.now().unread, p.now().notifications.map((n) => n.data)], [3, [1, 2, 3]]);
-    const { notifications } = list.now();
-    await act(async () => list.now().markRead());
-    for (const p of [bell, list]) assert.equal(p.now().unread, 0);
-    assert.equal(list.now().notifications, notifications);
-    await act(async () => t.socket().say(note(4)));
-    await act(async () => t.client.markRead());
-    assert.equal(bell.now().unread, 0);
-    assert.equal(new Set(bell.seen.slice(-4).map((v) => v.markRead)).size, 1);
-    await unmount();
-    await say(t.socket(), note(5));
-    t.client.close();
-  });
-
-  test("of nobody", async () => {
-    const { render, unmount } = root();
-    const p = probe(() => useNotifications(undefined));
-    await render(strict(h(p.Probe)));
-    assert.deepEqual({ ...p.now(), markRead: 0 }, { notifications: [], unread: 0, markRead: 0 });
-    p.now().markRead();
     await unmount();
   });
 });
@@ -141,7 +109,7 @@ describe("on a server", () => {
     await act(() => {
       made = hydrateRoot(container, strict(h(Page, { client: t.client })), { onRecoverableError: (e) => errors.push(e) });
     });
-    await say(t.socket(), history([1]), { type: "presence", room: "r", members: [], count: 3 }, { type: "notification", data: 1 });
+    await say(t.socket(), history([1]), { type: "presence", room: "r", members: [], count: 3 }, { type: "inbox", messages: [], epoch: "i", offset: 1, unread: 1, version: 1 });
     assert.equal(container.textContent, "connected 1 false 3 1 false");
     assert.deepEqual(errors, []);
     await act(() => made.unmount());

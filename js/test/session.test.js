@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { fakeTime, history, inRoom, message, nextAttempt, online, reconnect, settled, start, tick } from "./harness.js";
+import { openInbox } from "../inbox.js";
 
 fakeTime({ beforeEach, afterEach });
 
@@ -174,12 +175,14 @@ describe("positions (P1.10)", () => {
 
 describe("another user", () => {
   const inbox = (epoch, ...offsets) => ({
-    type: "inbox", epoch, offset: offsets.at(-1) ?? 0,
+    type: "inbox", epoch, offset: offsets.at(-1) ?? 0, unread: offsets.length, version: 7,
     messages: offsets.map((offset) => ({ type: "notification", data: offset, timestamp: 1, epoch, offset })),
   });
 
   test("has another inbox: it is asked for from its beginning, and the old one is gone from the page", async () => {
     const t = await online({}, { userId: "kim", session: "s-1" });
+    const box = openInbox(t.client);
+    t.socket().say({ type: "error", id: t.socket().last("history").id, code: "unavailable", message: "later" });
     t.socket().say(inbox("i", 1, 2));
     assert.equal(t.client.unread, 2);
     t.socket().drop();
@@ -188,9 +191,11 @@ describe("another user", () => {
     await settled();
     assert.equal(t.sockets.length, 3, "a connection that offers no position");
     assert.deepEqual(t.socket().protocols, ["parley.v1", "parley.session.s-2"]);
-    assert.deepEqual([t.client.unread, t.client.notifications], [0, []]);
+    assert.equal(t.client.unread, 0);
+    assert.deepEqual(box.items, []);
     t.socket().accept({ userId: "lee", clientId: "c2", session: "s-3", resumed: true }).say(inbox("i", 1, 2, 3));
-    assert.deepEqual(t.client.notifications.map((n) => n.data), [1, 2, 3]);
+    assert.deepEqual(box.items.map((n) => n.data), [3, 2, 1]);
+    assert.equal(t.client.unread, 3);
     assert.equal(t.events.filter(([e]) => e === "gap").length, 0);
     assert.deepEqual(connects(t).map((c) => c.userId), ["kim", "lee"]);
     assert.deepEqual(t.states(), ["connected", "waiting", "connecting", "connected"]);

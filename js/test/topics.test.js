@@ -25,7 +25,6 @@ describe("inbox", () => {
     (await reconnect(t)).say(recovered(note(5), dm(6)), dm(6), note(7));
     assert.deepEqual(told(t).slice(3), ["notification 5", "private 6", "recovered 6", "notification 7"]);
     assert.deepEqual(of(t, "recovered"), [{ topic: "inbox", epoch: "i", offset: 6, missed: 2 }]);
-    assert.deepEqual(t.client.notifications.map((n) => n.data), ["n1", "n3", "n5", "n7"]);
     t.client.close();
   });
 
@@ -35,7 +34,6 @@ describe("inbox", () => {
     t.socket().drop();
     (await reconnect(t)).say(inbox(...range(1, 4).map((o) => note(o))));
     assert.deepEqual(told(t), ["inbox 1", "notification 2", "notification 3", "notification 4", "recovered 4"]);
-    assert.equal(t.client.unread, 4);
     t.client.close();
   });
 
@@ -48,35 +46,30 @@ describe("inbox", () => {
     t.client.close();
   });
 
-  test("unread counts notifications until markRead, and tells of every change", async () => {
+  test("unread is the server's number, by its version within an epoch (P8.1), and every change is told", async () => {
     const t = await online();
     const counts = [];
-    t.client.on("unread", ({ unread }) => counts.push([unread, t.client.notifications.length]));
-    t.socket().say(inbox(note(1), dm(2)), note(3));
-    assert.equal(t.client.unread, 2);
-    t.client.markRead();
-    assert.equal(t.client.unread, 0);
-    t.socket().say(note(4), dm(5));
-    assert.equal(t.client.unread, 1);
-    assert.deepEqual(counts, [[1, 1], [2, 2], [0, 2], [1, 3]]);
+    t.client.on("unread", ({ unread }) => counts.push(unread));
+    const says = (...messages) => (t.socket().say(...messages), t.client.unread);
+    assert.equal(says({ ...inbox(note(1)), unread: 5, version: 10 }), 5);
+    assert.equal(says(note(2, { unread: 6, version: 11 })), 6);
+    const marked = (unread, version, epoch = "i") => ({ type: "marked", as: "read", epoch, offsets: [[1, 1]], unread, version });
+    assert.equal(says(marked(4, 13)), 4);
+    assert.equal(says(marked(5, 12)), 4, "an older one that was slower");
+    assert.equal(says(note(3, { unread: 5, version: 12 })), 4);
+    assert.equal(says(marked(3, 13)), 3, "of equal ones the last: entries have expired");
+    assert.equal(says(marked(9, 99, "h")), 3, "of another log");
+    assert.equal(says(note(4)), 3);
+    const ack = t.client.request({ type: "read", epoch: "i", offset: 3 });
+    assert.equal(says({ type: "ack", id: t.socket().last("read").id, unread: 1, version: 14 }), 1);
+    assert.deepEqual(await ack, { unread: 1, version: 14 });
+    assert.deepEqual(counts, [5, 6, 4, 3, 1]);
+    assert.equal(says({ ...inbox(note(1, { epoch: "j" })), epoch: "j", recovered: false, code: "reset", unread: 7, version: 2 }), 7, "another log counts anew");
+    assert.equal(says({ ...inbox(), epoch: "j", offset: 0, recovered: false, code: "ahead", unread: 0, version: 1 }), 0, "the log went back");
     t.client.close();
   });
 
-  test("the newest 100 notifications are held, in a list that does not change once it was read", async () => {
-    const t = await online();
-    const before = t.client.notifications;
-    t.socket().say(...range(1, 150).map((o) => note(o)));
-    assert.equal(before.length, 0);
-    const { notifications } = t.client;
-    assert.equal(notifications.length, 100);
-    assert.equal(notifications[0].data, "n51");
-    assert.equal(t.client.unread, 150);
-    t.socket().say(dm(151));
-    assert.equal(t.client.notifications, notifications);
-    t.client.close();
-  });
-
-  test("more missed than kept: gap with its code, then the list; nothing is counted twice", async () => {
+  test("more missed than kept: gap with its code, then the list", async () => {
     for (const [code, epoch] of [["gone", "i"], ["ahead", "i"], ["reset", "j"]]) {
       const t = await online();
       t.socket().say(inbox(note(1)), note(2));
@@ -88,7 +81,6 @@ describe("inbox", () => {
       });
       assert.deepEqual(told(t), ["inbox 1", "notification 2", "gap 2", `inbox ${offset}`]);
       assert.deepEqual(of(t, "gap"), [{ topic: "inbox", epoch: "i", offset: 2, code }]);
-      assert.equal(t.client.unread, { gone: 4, ahead: 2, reset: 5 }[code]);
       t.client.close();
     }
   });

@@ -1,7 +1,10 @@
 // Every part of the hooks, used as components would; the compiler is the test.
-import type { Client, Member, Message, Notification, Room, State } from "@parley-go/client";
-import { useConnectionState, useNotifications, usePresence, useRoom } from "@parley-go/client/react";
-import type { UseNotifications, UsePresence, UseRoom, UseRoomOptions } from "@parley-go/client/react";
+import type { Client, Member, Message, Room, State } from "@parley-go/client";
+import { useConnectionState, usePresence, useRoom } from "@parley-go/client/react";
+import { useNotifications } from "@parley-go/client/react-inbox";
+import type { Item } from "@parley-go/client/inbox";
+import type { UseNotifications } from "@parley-go/client/react-inbox";
+import type { UsePresence, UseRoom, UseRoomOptions } from "@parley-go/client/react";
 
 interface Chat {
   text: string;
@@ -20,8 +23,9 @@ export function component(client: Client, nobody: Client | null): unknown[] {
   const here: UsePresence = usePresence(room);
   const members: readonly Member[] = usePresence(client, "general").members;
   const bell: UseNotifications = useNotifications(nobody);
-  const notifications: readonly Notification[] = bell.notifications;
-  bell.markRead();
+  const items: readonly Item[] = bell.items;
+  const marking: Promise<void>[] = [bell.markRead(), bell.markUnread(items[0]!), bell.archive({ upTo: bell.truncated ?? 0 })];
+  const paging: Promise<boolean | undefined> = bell.more();
   useConnectionState(null);
   usePresence(undefined);
 
@@ -34,7 +38,7 @@ export function component(client: Client, nobody: Client | null): unknown[] {
   // @ts-expect-error no such option
   useRoom(client, "general", { user: "kim" });
   return [
-    state, messages.map((m) => m.content.text), loading, sent, here.count + members.length, bell.unread, notifications,
+    state, messages.map((m) => m.content.text), loading, sent, here.count + members.length, bell.unread, bell.hasMore, items, marking, paging,
     chat.more, chat.gap?.code, chat.gap?.offset, chat.error?.code, chat.error?.message,
   ];
 }

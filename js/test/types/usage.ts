@@ -1,5 +1,7 @@
 // Every part of the API, used as a page would; the compiler is the test.
 import { connect } from "@parley-go/client";
+import { openInbox } from "@parley-go/client/inbox";
+import type { Inbox, Item, ItemState, Which } from "@parley-go/client/inbox";
 import type { Ack, Client, ErrorCode, GapCode, JoinOptions, Member, Message, Notification, ParleyError, Position, Private, Room, State } from "@parley-go/client";
 
 interface Chat {
@@ -74,10 +76,39 @@ export async function page(): Promise<void> {
   const sum = await client.call<number>("sum", [1, 2]);
   const { rtt, timestamp } = await client.ping();
   client.signal("u2", "wave", { x: 1 });
-  console.log(sum + rtt + timestamp + client.unread + client.notifications.length, code);
-  client.markRead();
+  console.log(sum + rtt + timestamp + client.unread, code);
+
+  client.on("marked", ({ as, epoch, offsets, unread, version }) => console.log(as === "archived", epoch, offsets[0]?.[0], unread, version));
+  client.on("inbox", ({ read, archived, truncated, unread }) => console.log(read?.[0]?.[1], archived?.length, truncated, unread));
+  client.on("recovered", ({ read }) => console.log(read?.length));
+  const { unread, version } = await client.request({ type: "read", epoch: "e", offset: 4 });
+  await client.request({ type: "archive", ids: ["order-1"] });
+  const older = await client.request({ type: "history", topic: "inbox", before: 9 }, "inbox");
+  console.log((unread ?? 0) + (version ?? 0), older.more, older.messages[0]?.offset);
+
+  const inbox: Inbox = openInbox(client, { limit: 50 });
+  inbox.on("change", () => console.log(inbox.unread + inbox.version, inbox.truncated, inbox.hasMore))();
+  const item: Item = inbox.items[0]!;
+  const itemState: ItemState = item.state;
+  if (item.type === "notification") console.log(item.data, item.kind, item.id, itemState);
+  else console.log(item.senderId, item.message, item.offset + 1, item.epoch.length);
+  const which: Which = { ids: ["order-1"] };
+  await inbox.markRead();
+  await inbox.markRead(item);
+  await inbox.markUnread(inbox.items.filter((i) => i.state === "read"));
+  await inbox.archive(which);
+  await inbox.archive({ upTo: 7 });
+  const still: boolean = await inbox.more();
+  console.log(still);
+  inbox.close();
   client.close();
 
+  // @ts-expect-error an item is not to be changed
+  item.state = "read";
+  // @ts-expect-error of which log?
+  void client.request({ type: "read", offset: 4 });
+  // @ts-expect-error no such event
+  inbox.on("unread", () => {});
   // @ts-expect-error no such event
   client.on("nonsense", () => {});
   // @ts-expect-error the room carries Chat
