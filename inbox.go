@@ -3,8 +3,11 @@ package parley
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -164,15 +167,69 @@ var markNames = map[MarkAs]string{MarkRead: "read", MarkUnread: "unread", MarkAr
 // mark changes the read state in the Store and tells the devices.
 func (t *topic) mark(ctx context.Context, m Mark) (Log, error) {
 	done, err := t.storeMark(ctx, m)
+	if errors.Is(err, ErrStore) {
+		t.resolve()
+	}
 	if err != nil || len(done.Changed) == 0 {
 		return done.Log, err
 	}
 	t.hub.stats.marked.Add(uint64(countSpans(done.Changed)))
-	p := &publication{entry: Entry{Data: appendMarked(nil, markNames[m.As], done)}, v1: true}
-	// It is stored: what becomes of the message to the devices does not change that. Those that
-	// miss it find the marks in their inbox when they come back.
-	_, _ = t.publish(ctx, p)
+	t.tellMarked(ctx, m.As, done)
 	return done.Log, nil
+}
+
+// tellMarked tells the devices. What becomes of the message does not change that the marks are stored: those that
+// miss it find them in their inbox when they come back.
+func (t *topic) tellMarked(ctx context.Context, as MarkAs, done Marked) {
+	if len(done.Changed) > 0 {
+		p := &publication{entry: Entry{Data: appendMarked(nil, markNames[as], done)}, v1: true}
+		_, _ = t.publish(ctx, p)
+	}
+}
+
+// unresolved holds the inboxes (*topic) for which resolve runs.
+var unresolved sync.Map
+
+// resolve tells the devices the read state of everything, as soon as the Store is well: of a Mark that has failed
+// nobody knows whether it was made, and if it was, then to repeat it changes nothing, and they would not hear of it.
+func (t *topic) resolve() {
+	if _, running := unresolved.LoadOrStore(t, true); running {
+		return
+	}
+	t.retain()
+	go func() { // ends when it is told, or with the hub
+		defer t.release()
+		for wait := rereadMin; ; wait = min(2*wait, rereadMax) {
+			select {
+			case <-time.After(wait/2 + rand.N(wait/2)):
+			case <-t.hub.ctx.Done():
+			}
+			unresolved.Delete(t) // what fails from now on may not be in what is read
+			page, err := t.read(t.hub.ctx, Query{Limit: 1})
+			if err == nil {
+				t.tellMarks(page)
+			}
+			if err == nil || t.hub.ctx.Err() != nil {
+				return
+			}
+			if _, running := unresolved.LoadOrStore(t, true); running {
+				return
+			}
+		}
+	}()
+}
+
+// tellMarks tells the devices the read state of all that is kept.
+func (t *topic) tellMarks(page Page) {
+	var unread []Span
+	for offset := page.First; offset <= page.Top; offset++ {
+		if !within(page.Read, offset) && !within(page.Archived, offset) {
+			unread = extendSpans(unread, offset)
+		}
+	}
+	for as, spans := range map[MarkAs][]Span{MarkRead: page.Read, MarkArchived: page.Archived, MarkUnread: unread} {
+		t.tellMarked(t.hub.ctx, as, Marked{Log: page.Log, Changed: spans})
+	}
 }
 
 // storeMark calls the Store with its timeout.

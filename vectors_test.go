@@ -203,7 +203,7 @@ func encodeMeaning(t *testing.T, raw json.RawMessage) []byte {
 	var m meaning
 	require.NoError(t, strictUnmarshal(raw, &m), "%s", raw)
 	switch m.Type {
-	case "message", "private", "notification", "broadcast":
+	case "message", "private", "notification", "broadcast", "expired":
 		p := encodeContent(t, m)
 		if m.Epoch != "" {
 			p = appendPositioned(nil, p, m.Epoch, m.Offset)
@@ -267,6 +267,8 @@ func encodeContent(t *testing.T, m meaning) []byte {
 	switch m.Type {
 	case "message":
 		return appendRoomMessage(nil, m.Room, m.UserID, m.Username, compact(t, m.Content), m.Timestamp)
+	case "expired":
+		return (&Entry{}).message()
 	case "private":
 		return appendPrivate(nil, m.SenderID, compact(t, m.Message), m.Timestamp)
 	case "notification":

@@ -34,7 +34,18 @@ type inboxVersion struct {
 	unread   int
 	expiring []time.Duration // when some of them do
 	standing Standing
-	changed  string // the Mark that has led to it; else ""
+}
+
+// has reports whether all entries of spans are in a state.
+func (v *inboxVersion) has(spans []parley.Span, state parley.MarkAs) bool {
+	for _, s := range spans {
+		for offset := s.From; offset <= s.To; offset++ {
+			if v.standing.state(offset) != state {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func newInboxLog() *inboxLog {
@@ -127,7 +138,7 @@ func (w *inboxJudge) stored(e Event) {
 	l := w.log(e.Topic, e.Place.Epoch)
 	l.add(e)
 	if e.Count != nil {
-		w.advance(l, e, "")
+		w.advance(l, e)
 	}
 	if m := w.messages[e.ID]; m != nil && (m.send.TTL != e.TTL || m.send.Client == App && m.send.ReceiveIn != e.ReceiveIn) {
 		w.fault("P7", fmt.Sprintf("message %q was sent with the times %s and %s, and stored with %s and %s",
@@ -143,7 +154,7 @@ func (w *inboxJudge) applied(e Event) {
 		w.fault("P7", fmt.Sprintf("a mark was to change %v, but has changed %v", want, e.Spans), e)
 	}
 	if len(e.Spans) > 0 {
-		w.advance(l, e, fmt.Sprint(e.Mark.As, e.Spans))
+		w.advance(l, e)
 		return
 	}
 	if e.Count.Version != l.version && l.top > 0 {
@@ -155,9 +166,8 @@ func (w *inboxJudge) applied(e Event) {
 }
 
 // advance notes a new version.
-func (w *inboxJudge) advance(l *inboxLog, e Event, changed string) {
+func (w *inboxJudge) advance(l *inboxLog, e Event) {
 	v := l.at(e)
-	v.changed = changed
 	if v.unread != e.Count.Unread {
 		w.fault("P7", fmt.Sprintf("%d entries are unread, but the Store counts %d", v.unread, e.Count.Unread), e)
 	}

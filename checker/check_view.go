@@ -179,15 +179,18 @@ func (w *viewer) unfold(e Event) Event {
 		return e
 	}
 	var all []Seen
-	place := e.Place
-	place.Offset = max(0, e.Place.Offset-inboxKeeps)
-	for _, s := range append(slices.Clone(e.Entries), Seen{Place: Place{e.Place.Epoch, e.Place.Offset + 1}}) {
-		for place.Offset++; place.Offset < s.Place.Offset && s.Place.Epoch == place.Epoch; place.Offset++ {
-			all = append(all, Seen{Place: place, Expired: true})
+	rest := slices.Clone(e.Entries)
+	for at := e.Place; at.Offset > 0; at.Offset-- {
+		if n := len(rest); n > 0 && rest[n-1].Place == at {
+			all, rest = append(all, rest[n-1]), rest[:n-1]
+		} else if n > 0 || w.over(e.Topic, at, e.At) && at.Offset > e.Place.Offset-inboxKeeps {
+			all = append(all, Seen{Place: at, Expired: true})
+		} else {
+			break
 		}
-		all = append(all, s)
 	}
-	e.Entries = all[:len(all)-1]
+	slices.Reverse(all)
+	e.Entries = all
 	return e
 }
 

@@ -59,6 +59,9 @@ func TestChecker(t *testing.T) {
 			"messages": totals.Sent, "missed messages": totals.Replayed, "broken connections": totals.Cuts, "resumed sessions": totals.Sessions,
 			"replaced connections": totals.Takeover, "recovered positions": totals.Recovered, "gaps": totals.Gaps, "restarts": totals.Restarts,
 			"wipes": totals.Wipes, "failures of the Store": totals.StoreFails,
+			"marks": totals.Marks / 5, "marks that raced": totals.Raced, "refused marks": totals.Unmarked, "marks that failed in the Store": totals.MarkFails,
+			"expired entries": totals.Expired, "truncations": totals.Truncated, "receipts": totals.Receipts / 5,
+			"undelivered entries": totals.Told, "failures of the hook": totals.TellFails, "notifications to an audience": totals.Everywhere / 5,
 		} {
 			if n < totals.Runs/4 {
 				t.Errorf("%d %s in %d runs: that proves nothing", n, name, totals.Runs)

@@ -58,7 +58,7 @@ func TestSession(t *testing.T) {
 		require.Equal(t, id.ClientID, id.UserID)
 		j.take()
 		for i := range 3 {
-			s.last().deafen()
+			deafen(s.last())
 			sent := background(func() error { _, err := r.Send(t.Context(), i); return err })
 			synctest.Wait()
 			s.cut()
@@ -80,13 +80,13 @@ func TestSessionIsOver(t *testing.T) {
 		})
 		r := j.join(t, c, "lobby")
 		id := c.Identity()
-		s.last().deafen()
+		deafen(s.last())
 		sent := background(func() error { _, err := r.Send(t.Context(), "lost"); return err })
 		synctest.Wait()
-		s.down(true)
+		s.Refuse(true)
 		s.cut()
 		time.Sleep(3 * time.Minute)
-		s.down(false)
+		s.Refuse(false)
 		requireCode(t, CodeDisconnected, <-sent)
 		require.NotEqual(t, id.ClientID, c.Identity().ClientID)
 		require.False(t, c.Identity().Resumed)
@@ -104,7 +104,7 @@ func TestConnect(t *testing.T) {
 		c.Close()
 		<-c.Done()
 
-		s.down(true)
+		s.Refuse(true)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		_, err = Connect(ctx, "ws://parley.test/realtime", Options{Dial: s.dial})
@@ -113,7 +113,7 @@ func TestConnect(t *testing.T) {
 		time.Sleep(time.Hour)
 		require.Len(t, s.attempts(), n) // it was closed
 
-		s.down(false)
+		s.Refuse(false)
 		_, err = Connect(t.Context(), "ws://parley.test/realtime", Options{
 			Dial: s.dial, Token: func(context.Context) (string, error) { return "expired", nil },
 		})

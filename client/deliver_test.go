@@ -127,24 +127,33 @@ func TestSlowHandlerOfState(t *testing.T) {
 	})
 }
 
+// gated makes a client that gets two notifications, whose handler waits for the gate, is
+// written down, and calls then.
+func (j *journal) gated(t *testing.T, f *fake, then func(ctx context.Context, c *Client)) (c *Client, p *peer, gate chan struct{}) {
+	t.Helper()
+	gate = make(chan struct{})
+	opts := j.states()
+	opts.OnNotification = func(ctx context.Context, c *Client, m Notification) {
+		<-gate
+		j.add("notification %s", m.Data)
+		then(ctx, c)
+	}
+	c = start(t, f.network, "", opts)
+	p = f.welcome("kim")
+	p.send(`{"type":"notification","data":1}`)
+	p.send(`{"type":"notification","data":2}`)
+	return c, p, gate
+}
+
 // F45: from a handler.
 func TestCloseInHandler(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newFake(t)
 		var j journal
-		opts := j.states()
-		gate := make(chan struct{})
-		opts.OnNotification = func(ctx context.Context, c *Client, m Notification) {
-			<-gate
-			j.add("notification %s", m.Data)
+		c, p, gate := j.gated(t, newFake(t), func(ctx context.Context, c *Client) {
 			c.Close()
 			c.Close()
 			j.add("%v %v", c.State(), ctx.Err())
-		}
-		c := start(t, f.network, "", opts)
-		p := f.welcome("kim")
-		p.send(`{"type":"notification","data":1}`)
-		p.send(`{"type":"notification","data":2}`)
+		})
 		synctest.Wait()
 		close(gate)
 		<-c.Done()
@@ -169,18 +178,8 @@ func TestCloseWhileHandlerRuns(t *testing.T) {
 // Close after the server has ended the client: what still waits for the handlers is not told.
 func TestCloseAfterTheServer(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		f := newFake(t)
 		var j journal
-		opts := j.states()
-		gate := make(chan struct{})
-		opts.OnNotification = func(_ context.Context, _ *Client, m Notification) {
-			<-gate
-			j.add("notification %s", m.Data)
-		}
-		c := start(t, f.network, "", opts)
-		p := f.welcome("kim")
-		p.send(`{"type":"notification","data":1}`)
-		p.send(`{"type":"notification","data":2}`)
+		c, p, gate := j.gated(t, newFake(t), func(context.Context, *Client) {})
 		p.close(parley.CloseDisconnected, "")
 		synctest.Wait()
 		require.Equal(t, StateClosed, c.State())
@@ -200,7 +199,7 @@ func TestCloseInEveryState(t *testing.T) {
 		"dialing":   func(_ *testing.T, f *fake, _ *Options) { f.hang() },
 		"connected": func(t *testing.T, f *fake, _ *Options) { go f.welcome("kim") },
 		"greeting":  func(*testing.T, *fake, *Options) {},
-		"waiting":   func(_ *testing.T, f *fake, _ *Options) { f.down(true) },
+		"waiting":   func(_ *testing.T, f *fake, _ *Options) { f.Refuse(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -229,7 +228,7 @@ func TestCloseWithoutAnswer(t *testing.T) {
 		c := start(t, f.network, "", Options{})
 		f.welcome("kim")
 		synctest.Wait()
-		f.last().deafen()
+		deafen(f.last())
 		begin := time.Now()
 		c.Close()
 		<-c.Done()

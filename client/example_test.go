@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"time"
 
@@ -11,19 +12,27 @@ import (
 	"github.com/parley-go/parley/client"
 )
 
+// serve mounts a hub, for what takes less than 10 s.
+func serve(hub *parley.Hub) (ctx context.Context, url string, end func()) {
+	server := httptest.NewServer(hub)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	return ctx, server.URL, func() {
+		_ = hub.Shutdown(ctx)
+		cancel()
+		server.Close()
+	}
+}
+
 // A service joins a room, sends, and gets what is sent there.
 func Example() {
 	hub, err := parley.New(parley.Options{Authenticator: parley.AllowAnonymous})
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := httptest.NewServer(hub)
-	defer server.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	defer func() { _ = hub.Shutdown(ctx) }()
+	ctx, url, end := serve(hub)
+	defer end()
 
-	c, err := client.Connect(ctx, server.URL, client.Options{})
+	c, err := client.Connect(ctx, url, client.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -71,13 +80,10 @@ func ExampleCall() {
 		}
 		return fmt.Sprintf("order %d is cancelled", in.ID), nil
 	})
-	server := httptest.NewServer(hub)
-	defer server.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	defer func() { _ = hub.Shutdown(ctx) }()
+	ctx, url, end := serve(hub)
+	defer end()
 
-	c, err := client.Connect(ctx, server.URL, client.Options{})
+	c, err := client.Connect(ctx, url, client.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -88,4 +94,41 @@ func ExampleCall() {
 	// Output:
 	// order 7 is cancelled <nil>
 	// invalid
+}
+
+// A badge that shows how many entries of the inbox are unread, on every device of the user.
+func ExampleClient_MarkRead() {
+	hub, err := parley.New(parley.Options{Authenticator: parley.AuthenticatorFunc(func(*http.Request) (parley.Identity, error) {
+		return parley.Identity{ID: "kim"}, nil
+	})})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, url, end := serve(hub)
+	defer end()
+	for id := range 3 {
+		if _, err := hub.Notify(ctx, "kim", order{ID: id}, parley.WithKind("order.shipped")); err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	badge, inbox := make(chan int, 10), make(chan client.Inbox, 1)
+	c, err := client.Connect(ctx, url, client.Options{
+		OnInbox:  func(_ context.Context, _ *client.Client, m client.Inbox) { inbox <- m },
+		OnUnread: func(_ context.Context, _ *client.Client, s client.ReadState) { badge <- s.Unread },
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	items := (<-inbox).Items
+	fmt.Println(items[0].Notification.Kind, items[0].Mark(), <-badge)
+	state, err := c.MarkRead(ctx, client.Selection{UpTo: items[1].Position()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(state.Unread, <-badge)
+	// Output:
+	// order.shipped unread 3
+	// 1 1
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,10 +17,11 @@ import (
 	"time"
 
 	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/parleytest"
 	"github.com/stretchr/testify/require"
 )
 
-// The tests run client, HTTP server and hub over in-memory pipes in a synctest
+// The tests run client, HTTP server and hub over a network in memory in a synctest
 // bubble: no ports, no real time, and a deadlock fails by itself.
 
 func bubble(t *testing.T, f func(t *testing.T)) {
@@ -27,138 +29,61 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 	synctest.Test(t, f)
 }
 
-// network makes connections between clients and a server, and spoils them.
+// network is a parleytest.Network that remembers what was dialled.
 type network struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
+	*parleytest.Network
 
-	mu      sync.Mutex // guards the fields below
-	links   []*link
-	dials   []time.Time
-	failing bool
-	hanging bool
+	mu    sync.Mutex // guards the fields below
+	links []*parleytest.Link
+	dials []time.Time
 }
 
-func newNetwork() *network {
-	return &network{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (n *network) Accept() (net.Conn, error) {
-	select {
-	case c := <-n.conns:
-		return c, nil
-	case <-n.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (n *network) Close() error {
-	n.once.Do(func() { close(n.done) })
-	return nil
-}
-
-func (n *network) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
+func newNetwork() *network { return &network{Network: parleytest.NewNetwork()} }
 
 // dial is for Options.Dial.
-func (n *network) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (n *network) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	n.mu.Lock()
 	n.dials = append(n.dials, time.Now())
-	failing, hanging := n.failing, n.hanging
 	n.mu.Unlock()
-	if hanging {
-		<-ctx.Done()
-		return nil, ctx.Err()
-	}
-	if failing {
-		return nil, errors.New("network is down")
-	}
-	near, far := net.Pipe()
-	l := &link{Conn: near, silent: make(chan struct{}), closed: make(chan struct{}), writing: make(chan struct{}, 1)}
-	l.resume()
-	select {
-	case n.conns <- far:
-	case <-n.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	conn, err := n.Dial(ctx, network, addr)
+	if err != nil {
+		return nil, err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.links = append(n.links, l)
-	return l, nil
+	n.links = append(n.links, conn.(*parleytest.Conn).Link())
+	return conn, nil
 }
 
 // last returns the newest connection.
-func (n *network) last() *link { return n.before(0) }
+func (n *network) last() *parleytest.Link { return n.before(0) }
 
 // before returns the connection made so many before the newest one.
-func (n *network) before(count int) *link {
+func (n *network) before(count int) *parleytest.Link {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.links[len(n.links)-1-count]
 }
 
 // cut ends the newest connection without a word.
-func (n *network) cut() { _ = n.last().Close() }
-
-// down makes every attempt to connect fail, or work again.
-func (n *network) down(failing bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.failing = failing
-}
+func (n *network) cut() { n.last().Cut() }
 
 // hang makes attempts to connect take for ever.
 func (n *network) hang() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.hanging = true
+	n.OnDial(func(ctx context.Context, _ *parleytest.Link) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
 }
 
 func (n *network) attempts() []time.Time {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return append([]time.Time(nil), n.dials...)
+	return slices.Clone(n.dials)
 }
-
-// link is the client's end of a connection.
-type link struct {
-	net.Conn
-	silence, end   sync.Once
-	silent, closed chan struct{}
-	writing        chan struct{} // a token that every write takes for its time
-}
-
-func (l *link) Write(p []byte) (int, error) {
-	<-l.writing
-	defer l.resume()
-	return l.Conn.Write(p)
-}
-
-// stall makes all writes wait until resume.
-func (l *link) stall() { <-l.writing }
-
-func (l *link) resume() { l.writing <- struct{}{} }
 
 // deafen keeps everything that comes from now on from the client.
-func (l *link) deafen() { l.silence.Do(func() { close(l.silent) }) }
-
-func (l *link) Read(p []byte) (int, error) {
-	n, err := l.Conn.Read(p)
-	select {
-	case <-l.silent:
-		<-l.closed
-		return 0, io.ErrClosedPipe
-	default:
-		return n, err
-	}
-}
-
-func (l *link) Close() error {
-	l.end.Do(func() { close(l.closed) })
-	return l.Conn.Close()
-}
+func deafen(l *parleytest.Link) { l.BlackHole(parleytest.ToClient) }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
@@ -166,8 +91,9 @@ func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)
 func listen(t *testing.T, handler http.Handler) *network {
 	n := newNetwork()
 	server := &http.Server{Handler: handler, ErrorLog: slog.NewLogLogger(quiet().Handler(), slog.LevelError)}
+	listener := n.Listen()
 	var served sync.WaitGroup
-	served.Go(func() { _ = server.Serve(n) })
+	served.Go(func() { _ = server.Serve(listener) })
 	t.Cleanup(func() {
 		require.NoError(t, server.Close())
 		served.Wait()

@@ -110,10 +110,10 @@ func converge(t *testing.T, random *rand.Rand) {
 		time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond)
 		l := s.before(random.IntN(devices))
 		if random.IntN(2) == 0 {
-			l.deafen()
+			deafen(l)
 			time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
 		}
-		_ = l.Close()
+		l.Cut()
 	}
 	all.Wait()
 	time.Sleep(5 * time.Minute)

@@ -170,13 +170,13 @@ func TestExpired(t *testing.T) {
 		kim := connect(t, s.network, "kim", j.marks())
 		j.expect(t, "inbox", "unread 0")
 		s.cut()
-		s.down(true)
+		s.Refuse(true)
 		for i, ttl := range []time.Duration{0, time.Second, 0, time.Second} {
 			_, err := s.hub.Notify(t.Context(), "kim", i+1, parley.WithTTL(ttl))
 			require.NoError(t, err)
 		}
 		time.Sleep(time.Minute)
-		s.down(false)
+		s.Refuse(false)
 		time.Sleep(time.Minute)
 		j.expect(t, "notification 1 unread", "notification 3 unread", "state at 4 read [] archived [] truncated 0", "recovered 4", "unread 2")
 		require.Equal(t, int64(4), kim.InboxPosition().Offset)

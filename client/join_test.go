@@ -106,13 +106,20 @@ func TestJoinArguments(t *testing.T) {
 	})
 }
 
+// leaving is joined, and asks to leave the room; left gets what becomes of it.
+func leaving(t *testing.T, f *fake, j *journal) (r *Room, p *peer, leave map[string]any, left <-chan error) {
+	t.Helper()
+	_, r, p = joined(t, f, j)
+	left = background(func() error { return r.Leave(t.Context()) })
+	return r, p, p.expect("leave"), left
+}
+
 func TestLeaveAndJoinAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
 		var j journal
-		c, r, p := joined(t, f, &j)
-		left := background(func() error { return r.Leave(t.Context()) })
-		leave := p.expect("leave")
+		r, p, leave, left := leaving(t, f, &j)
+		c := r.c
 		done := background(func() error { _, err := c.Join(t.Context(), "lobby", j.room()); return err })
 		synctest.Wait()
 		p.message(3) // still for the old one
@@ -134,9 +141,7 @@ func TestLeaveWhileConnectionIsLost(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
 		var j journal
-		_, r, p := joined(t, f, &j)
-		left := background(func() error { return r.Leave(t.Context()) })
-		p.expect("leave")
+		_, p, _, left := leaving(t, f, &j)
 		p.cut()
 		require.NoError(t, <-left)
 		p = f.welcome("kim")
@@ -148,14 +153,13 @@ func TestLeaveNeverConfirmed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
 		var j journal
-		c, r, p := joined(t, f, &j)
-		left := background(func() error { return r.Leave(t.Context()) })
-		p.refuse(p.expect("leave"), parley.CodeRateLimited)
+		r, p, leave, left := leaving(t, f, &j)
+		p.refuse(leave, parley.CodeRateLimited)
 		synctest.Wait()
 		p.cut()
 		require.NoError(t, <-left)
 		p = f.welcome("kim")
-		done := background(func() error { _, err := c.Join(t.Context(), "lobby", j.room()); return err })
+		done := background(func() error { _, err := r.c.Join(t.Context(), "lobby", j.room()); return err })
 		p.join(1, 2, "")
 		require.NoError(t, <-done)
 	})

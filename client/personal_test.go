@@ -229,7 +229,7 @@ func TestBroadcastResumes(t *testing.T) {
 		cast(3, 3)
 		j.expect(t, "broadcast 3")
 		// The own is stored, but its ack is lost.
-		s.last().deafen()
+		deafen(s.last())
 		sent := background(func() error { _, err := kim.Broadcast(t.Context(), "own"); return err })
 		synctest.Wait()
 		cast(5, 5)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -36,7 +37,7 @@ func TestBackoffSpread(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		for range clients {
 			n := newNetwork()
-			n.down(true)
+			n.Refuse(true)
 			c := start(t, n, "", Options{jitter: jitter})
 			for len(n.attempts()) <= len(windows) {
 				time.Sleep(5 * time.Second)
@@ -65,7 +66,7 @@ func TestBackoffStartsAnewAfterStableTime(t *testing.T) {
 	}{{29 * time.Second, 4 * time.Second}, {30 * time.Second, 500 * time.Millisecond}} {
 		bubble(t, func(t *testing.T) {
 			f := newFake(t)
-			f.down(true)
+			f.Refuse(true)
 			var last lastChange
 			start(t, f.network, "", Options{
 				jitter:  func() float64 { return 0.999 },
@@ -74,7 +75,7 @@ func TestBackoffStartsAnewAfterStableTime(t *testing.T) {
 			for len(f.attempts()) < 3 {
 				time.Sleep(10 * time.Millisecond)
 			}
-			f.down(false)
+			f.Refuse(false)
 			p := f.welcome("kim")
 			time.Sleep(test.lived)
 			p.cut()
@@ -339,18 +340,21 @@ func TestConnectTimeout(t *testing.T) {
 func TestConnectTimeoutTLS(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNetwork() // takes connections and says nothing
+		listener := n.Listen()
 		far := make(chan net.Conn, 1)
 		go func() {
-			conn, _ := n.Accept()
+			conn, _ := listener.Accept()
 			far <- conn
 		}()
 		c, err := New("wss://parley.test", Options{Dial: n.dial})
 		require.NoError(t, err)
 		time.Sleep(connectTimeout + time.Millisecond)
-		<-n.last().closed
+		conn := <-far
+		_, err = io.Copy(io.Discard, conn) // up to its end, which is there
+		require.NoError(t, err)
 		c.Close()
 		<-c.Done()
-		require.NoError(t, (<-far).Close())
+		require.NoError(t, conn.Close())
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/parleytest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -22,7 +23,7 @@ func TestAckLost(t *testing.T) {
 		c := connect(t, s.network, "kim", Options{})
 		r := j.join(t, c, "lobby")
 		j.take()
-		s.last().deafen()
+		deafen(s.last())
 		var ack Ack
 		sent := background(func() (err error) { ack, err = r.Send(t.Context(), "once"); return err })
 		synctest.Wait()
@@ -101,7 +102,7 @@ func TestAnotherUser(t *testing.T) {
 func TestQueueFull(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
-		f.down(true)
+		f.Refuse(true)
 		c := start(t, f.network, "", Options{Queue: 3})
 		var sent []<-chan error
 		for i := range 3 {
@@ -112,7 +113,7 @@ func TestQueueFull(t *testing.T) {
 		requireCode(t, CodeQueueFull, err)
 		_, err = Call[int](t.Context(), c, "m", nil)
 		requireCode(t, CodeQueueFull, err)
-		f.down(false)
+		f.Refuse(false)
 		p := f.welcome("kim")
 		for i, done := range sent {
 			m := p.expect("private")
@@ -176,17 +177,18 @@ func TestContextOfSend(t *testing.T) {
 func TestContextWhileOthersAreWritten(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
+		f.BufferSize = 1 // so that writes block
 		c := start(t, f.network, "", Options{})
 		p := f.welcome("kim")
 		synctest.Wait()
-		f.last().stall()
+		f.last().Stall(parleytest.ToServer)
 		first := background(func() error { _, err := c.Private(t.Context(), "lee", 1); return err })
 		time.Sleep(time.Millisecond)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, err := c.Private(ctx, "lee", 2)
 		require.ErrorContains(t, err, "not sent")
-		f.last().resume()
+		f.last().Resume()
 		m := p.expect("private")
 		require.Equal(t, 1.0, m["message"])
 		p.ack(m, "")

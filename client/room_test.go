@@ -298,7 +298,7 @@ func TestSignals(t *testing.T) {
 		requireCode(t, parley.CodeTooLarge, r.Signal("large", make([]byte, 64<<10)))
 		require.Error(t, r.Signal("not JSON", func() {}))
 		s.cut() // that of lee
-		s.down(true)
+		s.Refuse(true)
 		require.NoError(t, r.Leave(t.Context()))
 		requireCode(t, parley.CodeNotMember, r.Signal("typing", true))
 	})

@@ -119,10 +119,10 @@ func soak(t *testing.T, random *rand.Rand) {
 		time.Sleep(time.Duration(random.IntN(200)) * time.Millisecond)
 		l := s.before(random.IntN(clients))
 		if random.IntN(2) == 0 {
-			l.deafen() // what comes is lost, what was sent is not
+			deafen(l) // what comes is lost, what was sent is not
 			time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
 		}
-		_ = l.Close()
+		l.Cut()
 	}
 	all.Wait()
 	time.Sleep(5 * time.Minute)

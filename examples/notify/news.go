@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/parley-go/parley"
-	"github.com/parley-go/parley/adapters/sqlstore"
 )
 
 // The kinds of notifications, by which a page chooses how to show them.
@@ -50,7 +49,7 @@ func (s *shop) change(ctx context.Context, f func(tx *sql.Tx) error) error {
 
 // enqueue puts the news of an order into the transaction that changes the order.
 func (s *shop) enqueue(ctx context.Context, tx *sql.Tx, userID, kind, text string, order Order) error {
-	return s.store.Enqueue(ctx, tx, sqlstore.Notification{
+	return s.store.Enqueue(ctx, tx, interimNotification{
 		UserID: userID, ID: newsID(kind, order.ID), Kind: kind, Data: News{Text: text, Order: &order},
 	})
 }

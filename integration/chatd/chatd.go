@@ -93,7 +93,7 @@ func SQLite(path string) string {
 // NewHub returns a hub that keeps everything, and whose sessions are good after a restart.
 func NewHub(store parley.Store) (*parley.Hub, error) {
 	key := sha256.Sum256([]byte("known to everybody: for tests only"))
-	all := parley.Retention{Messages: kept}
+	all := parley.Retention{Messages: kept, Bytes: -1}
 	return parley.New(parley.Options{
 		Authenticator:    parley.AuthenticatorFunc(authenticate),
 		Store:            store,

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { GRACE, act, h, hydrateRoot, pass, probe, root, say, strict, types } from "./dom.js";
+import { useEffect } from "react";
 import { renderToString } from "react-dom/server";
 import { useConnectionState, usePresence, useRoom } from "@parley-go/client/react";
 import { useNotifications } from "@parley-go/client/react-inbox";
@@ -48,6 +49,88 @@ describe("usePresence", () => {
       await render(strict(h(p.Probe)));
       assert.deepEqual(p.now(), { members: [], count: 0 });
     }
+    await unmount();
+  });
+});
+
+describe("useNotifications", () => {
+  const note = (offset) => ({ type: "notification", data: offset, timestamp: 1, epoch: "i", offset, unread: offset, version: offset });
+  const list = (...messages) => ({ type: "inbox", epoch: "i", offset: messages.length, unread: messages.length, version: messages.length, messages });
+  const shown = ({ items, unread }) => [unread, items.map((i) => `${i.data} ${i.state}`)];
+
+  test("all components share one inbox, which is loaded once, in StrictMode too", async () => {
+    const t = await online();
+    t.socket().say(list(note(1), note(2)));
+    const { render, unmount } = root();
+    const [bell, page] = [probe(() => useNotifications(t.client)), probe(() => useNotifications(t.client))];
+    await render(strict(h(bell.Probe), h(page.Probe)));
+    assert.deepEqual(bell.seen[0].items, []);
+    assert.deepEqual(types(t.socket()), ["history"]);
+    await say(t.socket(), { ...list(note(1), note(2)), id: t.socket().sent[0].id, more: false }, note(3));
+    for (const p of [bell, page]) assert.deepEqual(shown(p.now()), [3, ["3 unread", "2 unread", "1 unread"]]);
+
+    let marking;
+    await act(async () => {
+      marking = bell.now().markRead(bell.now().items[0]);
+    });
+    assert.deepEqual(t.socket().last("read").offsets, [3]);
+    const { items } = page.now();
+    await say(t.socket(), { type: "marked", as: "read", epoch: "i", offsets: [[3, 3]], unread: 2, version: 4 }, { type: "ack", id: t.socket().last("read").id, epoch: "i", unread: 2, version: 4 });
+    await marking;
+    for (const p of [bell, page]) assert.deepEqual(shown(p.now()), [2, ["3 read", "2 unread", "1 unread"]]);
+    assert.equal(page.now().items[1], items[1]);
+    for (const name of ["markRead", "markUnread", "archive", "more"]) assert.equal(new Set(bell.seen.map((v) => v[name])).size, 1, name);
+
+    await render(null);
+    await pass(GRACE - 1);
+    await render(strict(h(bell.Probe)));
+    assert.equal(t.socket().of("history").length, 1, "not closed between two views");
+    await unmount();
+    await pass(GRACE);
+    const renders = bell.seen.length;
+    await say(t.socket(), note(4));
+    assert.equal(bell.seen.length, renders);
+    const again = root();
+    await again.render(strict(h(bell.Probe)));
+    assert.equal(t.socket().of("history").length, 2, "closed, and loaded anew");
+    await again.unmount();
+    await pass(GRACE);
+    t.client.close();
+  });
+
+  test("an effect may mark at once, and pages are loaded", async () => {
+    const t = await online();
+    const { render, unmount } = root();
+    const p = probe(() => useNotifications(t.client));
+    const Early = () => {
+      const { archive } = useNotifications(t.client);
+      useEffect(() => void archive({ ids: ["a"] }).catch(() => {}), [archive]);
+      return null;
+    };
+    await render(h(Early));
+    assert.deepEqual(t.socket().last("archive").ids, ["a"]);
+    await render(h(p.Probe));
+    await say(t.socket(), { ...list(note(2)), offset: 2, id: t.socket().last("history").id, more: true });
+    assert.equal(p.now().hasMore, true);
+    let paging;
+    await act(async () => {
+      paging = p.now().more();
+    });
+    await say(t.socket(), { ...list(note(1)), offset: 2, id: t.socket().last("history").id, more: false });
+    assert.equal(await paging, false);
+    assert.deepEqual([p.now().items.length, p.now().hasMore], [2, false]);
+    await unmount();
+    await pass(GRACE);
+    t.client.close();
+  });
+
+  test("of nobody", async () => {
+    const { render, unmount } = root();
+    const p = probe(() => useNotifications(undefined));
+    await render(strict(h(p.Probe)));
+    const { markRead, markUnread, archive, more, ...state } = p.now();
+    assert.deepEqual(state, { items: [], unread: 0, truncated: undefined, hasMore: false });
+    for (const does of [markRead, markUnread, archive, more]) assert.equal(await does(), undefined);
     await unmount();
   });
 });

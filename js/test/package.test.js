@@ -115,7 +115,7 @@ describe("the types", () => {
     for (const [name, object] of [["Client", client], ["Room", room], ["Inbox", box]]) {
       const body = types.match(new RegExp(`export interface ${name}\\b[^{]*\\{([\\s\\S]*?)\\n\\}`))[1];
       const declared = [...body.matchAll(/^ {2}(?:readonly )?(\w+)[(:<]/gm)].map((m) => m[1]);
-      assert.deepEqual(declared.sort(), [...new Set([...Object.getOwnPropertyNames(object), ...later[name]])].sort(), name);
+      assert.deepEqual([...new Set(declared)].sort(), [...new Set([...Object.getOwnPropertyNames(object), ...later[name]])].sort(), name);
     }
   });
 
