@@ -167,7 +167,7 @@ var markNames = map[MarkAs]string{MarkRead: "read", MarkUnread: "unread", MarkAr
 // mark changes the read state in the Store and tells the devices.
 func (t *topic) mark(ctx context.Context, m Mark) (Log, error) {
 	done, err := t.storeMark(ctx, m)
-	if errors.Is(err, ErrStore) {
+	if errors.Is(err, ErrStore) && !mutant("mark-unresolved") {
 		t.resolve()
 	}
 	if err != nil || len(done.Changed) == 0 {
@@ -181,7 +181,7 @@ func (t *topic) mark(ctx context.Context, m Mark) (Log, error) {
 // tellMarked tells the devices. What becomes of the message does not change that the marks are stored: those that
 // miss it find them in their inbox when they come back.
 func (t *topic) tellMarked(ctx context.Context, as MarkAs, done Marked) {
-	if len(done.Changed) > 0 {
+	if len(done.Changed) > 0 && !mutant("mark-silent") {
 		p := &publication{entry: Entry{Data: appendMarked(nil, markNames[as], done)}, v1: true}
 		_, _ = t.publish(ctx, p)
 	}
@@ -239,6 +239,12 @@ func (t *topic) storeMark(ctx context.Context, m Mark) (Marked, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.hub.opts.StoreTimeout)
 	defer cancel()
+	if mutant("mark-anyepoch") {
+		m.Epoch = ""
+	}
+	if mutant("mark-part") && len(m.Offsets) > 1 {
+		m.Offsets = m.Offsets[1:]
+	}
 	done, err := t.hub.opts.Store.Mark(ctx, t.name, m)
 	if err == nil && done.Epoch == "" {
 		err = errNoEpoch

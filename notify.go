@@ -199,6 +199,9 @@ func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 	}
 	p := t.publication(m.data, m.key)
 	p.entry.TTL, p.entry.ReceiveIn = m.ttl, h.receiveIn(m.receiveIn)
+	if mutant("nottl") {
+		p.entry.TTL = 0
+	}
 	return t.publish(ctx, p)
 }
 

@@ -107,7 +107,7 @@ func (k *memoryMarks) discard(n int, top int64, lost bool) {
 	first := top - int64(k.entries.len()) + 1
 	for i := range n {
 		m := k.entries.at(i)
-		if m.state == memoryUnread && lost {
+		if m.state == memoryUnread && lost && !mutant("untruncated") {
 			k.truncated = first + int64(i)
 		}
 		k.retire(m)
@@ -272,7 +272,7 @@ func (k *memoryMarks) apply(e *memoryMark, as MarkAs) bool {
 	if e.state == before {
 		return false
 	}
-	if before == memoryUnread {
+	if before == memoryUnread && (as != MarkArchived || !mutant("archive-counts")) {
 		k.unread--
 	}
 	if e.state == memoryUnread {
@@ -285,7 +285,7 @@ func (k *memoryMarks) apply(e *memoryMark, as MarkAs) bool {
 func (k *memoryMarks) spans(state memoryState, top int64) (spans []Span) {
 	first := top - int64(k.entries.len()) + 1
 	for i := range k.entries.len() {
-		if k.entries.at(i).state == state {
+		if k.entries.at(i).state == state && !mutant("nospans") {
 			spans = extendSpans(spans, first+int64(i))
 		}
 	}

@@ -210,7 +210,7 @@ func (p *publication) newFrame() *frame {
 	switch {
 	case p.log.Epoch == "":
 		buf = append(buf, data...)
-	case p.inbox:
+	case p.inbox && !mutant("uncounted"):
 		buf = appendCounted(appendPositioned(buf, data, p.log.Epoch, p.entry.Offset), p.log)
 	default:
 		buf = appendPositioned(buf, data, p.log.Epoch, p.entry.Offset)
@@ -243,6 +243,9 @@ func (t *topic) store(batch []*publication) {
 	}
 	if mutant("ackanyway") {
 		err = nil
+	}
+	if mutant("count-old") {
+		log.Unread = max(0, log.Unread-len(entries))
 	}
 	i := 0
 	for _, p := range batch {

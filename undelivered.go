@@ -61,7 +61,11 @@ func (h *Hub) watchOverdue() {
 // tellOverdue takes a batch from the Store, calls the hook for each, and returns how many there were.
 func (h *Hub) tellOverdue() int {
 	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
-	overdue, err := h.opts.Store.Overdue(ctx, overdueBatch, overdueLease)
+	lease := overdueLease
+	if mutant("overdue-nolease") {
+		lease = time.Millisecond
+	}
+	overdue, err := h.opts.Store.Overdue(ctx, overdueBatch, lease)
 	cancel()
 	if err != nil {
 		if h.ctx.Err() == nil {
@@ -95,12 +99,15 @@ func (h *Hub) tellUndelivered(o OverdueEntry) {
 	u := Undelivered{
 		UserID: t.user, Entry: newInboxEntry(o.Entry, &Page{}), Inbox: page.Log,
 	}
-	if err := h.callUndelivered(ctx, u); err != nil {
+	if err := h.callUndelivered(ctx, u); err != nil && !mutant("overdue-once") {
 		h.stats.handlerErrors.Add(1)
 		h.logError("parley: Undelivered hook failed: it is called again in a minute", "error", err)
 		return
 	}
 	h.stats.undelivered.Add(1)
+	if mutant("overdue-again") {
+		return
+	}
 	// Not with h.ctx: what the hook has done must not be done again because of a Shutdown meanwhile.
 	_, _ = t.storeMark(context.WithoutCancel(ctx), Mark{As: MarkReceived, Epoch: o.Epoch, Offsets: []int64{o.Entry.Offset}})
 }

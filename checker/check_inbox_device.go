@@ -40,12 +40,10 @@ func (d *device) count(e Event) {
 	}
 }
 
-// state is that of an entry that is kept: of all that is known, the newest counts (P8.2, P8.5).
+// state is that of an entry that is kept: of all that is known, the newest counts (P8.2, P8.5). An
+// inbox may be ahead of its position, and say what was read of messages that are still to come.
 func (d *device) state(offset int64) parley.MarkAs {
-	state := parley.MarkUnread
-	if offset <= d.base.Place.Offset {
-		state = d.base.Inbox.state(offset)
-	}
+	state := d.base.Inbox.state(offset)
 	for _, e := range d.marks {
 		if covers(e.Spans, offset) {
 			state = e.Mark.As
@@ -115,6 +113,9 @@ func (w *inboxJudge) live(e Event) {
 	w.counts(e)
 	d.count(e)
 	d.place = e.Place
+	if e.Mark != nil && d.live && d.state(e.Place.Offset) != e.Mark.As {
+		w.fault("P7", fmt.Sprintf("an entry is shown as %s, but was told to be %s", markNames[e.Mark.As], markNames[d.state(e.Place.Offset)]), append(append([]Event{d.base}, d.marks...), e)...)
+	}
 	if e.Mark == nil || !w.recorded {
 		return
 	}

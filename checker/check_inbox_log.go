@@ -149,6 +149,11 @@ func (w *inboxJudge) stored(e Event) {
 // applied follows a Mark.
 func (w *inboxJudge) applied(e Event) {
 	l := w.log(e.Topic, e.Place.Epoch)
+	for _, offset := range e.Mark.Offsets {
+		if entry := l.entries[offset]; e.Mark.As == parley.MarkReceived && entry != nil && e.Mark.Epoch == e.Place.Epoch && entry.hooked.N == 0 {
+			w.fault("P7", "an entry is taken for one that was told as undelivered, and was not", entry.stored, e) // devices name a position
+		}
+	}
 	want := l.apply(e)
 	if !slices.Equal(want, e.Spans) {
 		w.fault("P7", fmt.Sprintf("a mark was to change %v, but has changed %v", want, e.Spans), e)

@@ -194,7 +194,7 @@ func badViews() []bad {
 	noPlace := get(1, "a")
 	noPlace[0].Place = Place{}
 	noticed := []Event{{Kind: Send, Client: App, Topic: "user/lee", ID: "n"}, {Kind: Sent, Client: App, Topic: "user/lee", ID: "n", Place: at(1)}}
-	inbox := one(Event{Kind: Base, Client: 1, Conn: 1, Topic: "user/lee", Place: at(0)})
+	inbox := one(Event{Kind: Base, Client: 1, Conn: 1, Topic: "user/lee", Place: at(0), Count: &Count{}, Inbox: &Standing{}})
 	foreign := get(1, "b")
 	foreign[0].Place = Place{"f", 1}
 	cast := func(n int64, id string) []Event {

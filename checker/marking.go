@@ -112,13 +112,13 @@ func (m marking) selection(at Place, ids []string) (s *Marking, bad bool) {
 	switch pick := m.Pick % 16; {
 	case pick < 6:
 		s.UpTo = max(1, at.Offset-back%5)
-	case pick < 10:
+	case pick < 10, pick < 13 && len(ids) == 0:
 		for i := range int64(1 + pick%3) {
 			if offset := at.Offset - (back+i*i*3)%(inboxKeeps+3); offset > 0 && !slices.Contains(s.Offsets, offset) {
 				s.Offsets = append(s.Offsets, offset)
 			}
 		}
-	case pick < 13 && len(ids) > 0:
+	case pick < 13:
 		s.Epoch = ""
 		for i := range 1 + pick%2 {
 			if id := ids[(int(back)+i)%len(ids)]; !slices.Contains(s.IDs, id) {

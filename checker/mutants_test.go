@@ -50,6 +50,23 @@ var mutants = []struct{ name, mistake string }{
 	{"client-own", "the Go client hands out its own broadcasts"},
 	{"client-newid", "the Go client sends again with another id"},
 	{"client-silent", "the Go client does not tell gaps"},
+	{"mark-silent", "devices are not told of what others have marked"},
+	{"mark-unresolved", "nor of marks that were made although the Store has failed"},
+	{"mark-anyway", "a mark is acknowledged although the Store has failed"},
+	{"mark-anyepoch", "marks are made whichever epoch they are of"},
+	{"mark-part", "of several entries not all are marked"},
+	{"archive-counts", "what is archived still counts as unread"},
+	{"count-old", "messages carry the number of unread entries from before"},
+	{"uncounted", "messages carry no number of unread entries"},
+	{"nospans", "an inbox does not say what was read"},
+	{"untruncated", "an inbox does not say that unread entries were removed"},
+	{"nottl", "times to live are ignored"},
+	{"unreceived", "receipts are ignored"},
+	{"overdue-nolease", "what is told as undelivered is not put off"},
+	{"overdue-once", "what could not be told as undelivered counts as told"},
+	{"overdue-again", "what was told as undelivered is told again"},
+	{"client-count", "the Go client takes numbers of unread entries without looking at their version"},
+	{"client-deaf", "the Go client does not hear of marks"},
 }
 
 // within is the number of seeds within which each has to be found.

@@ -40,7 +40,7 @@ const (
 	DoNotify    Do = "Notify"    // Node, Target: a user, Count, Flag as App, For: the time to live, Room: the kind, 3: Undelivered does not hear of it
 	DoAppMail   Do = "AppMail"   // Node, Target: a user, Count, Flag as App: private messages
 	DoEveryone  Do = "Everyone"  // Node, Flag as App: a notification to an audience of all users
-	DoMark      Do = "Mark"      // Client, Target: as what, Count: picks the entries
+	DoMark      Do = "Mark"      // Client, Target: as what, Count: picks the entries, Flag: all clients of the same user
 	DoAppMark   Do = "AppMark"   // Node, Target: a user, Room: as what, Count: picks the entries
 	DoAway      Do = "Away"      // Client, For, Flag: all clients of the same user
 	DoKick      Do = "Kick"      // Node, Target: a user
@@ -59,7 +59,7 @@ const (
 	DoRestart   Do = "Restart"   // Node, Flag: kill, For
 	DoCutAll    Do = "CutAll"    // Node
 	DoSleep     Do = "Sleep"     // For
-	DoSettle    Do = "Settle"    // all faults end, and all is judged when nothing is under way
+	DoSettle    Do = "Settle"    // not drawn, but in the middle of some plans: all faults end, and all is judged when nothing is under way
 )
 
 // Op is one step of a plan.
@@ -112,7 +112,7 @@ var weights = []weight{
 	{DoSend, 22}, {DoBurst, 6}, {DoApp, 8}, {DoNotify, 8}, {DoBroadcast, 5}, {DoAppAll, 3}, {DoPrivate, 5}, {DoDirect, 2},
 	{DoSignal, 3}, {DoAsk, 4}, {DoJoin, 9}, {DoLeave, 5}, {DoSleep, 18},
 	{DoCut, 8}, {DoCutAfter, 5}, {DoStall, 3}, {DoSlow, 2}, {DoLatency, 2}, {DoBlackHole, 2}, {DoVanish, 2}, {DoTakeover, 3},
-	{DoMark, 14}, {DoAppMark, 4}, {DoAppMail, 3}, {DoEveryone, 2}, {DoAway, 4},
+	{DoMark, 16}, {DoAppMark, 4}, {DoAppMail, 3}, {DoEveryone, 2}, {DoAway, 4},
 	{DoKick, 2}, {DoBack, 3}, {DoCutAll, 1}, {DoRestart, 1}, {DoStore, 3}, {DoWipe, 1}, {DoBroker, 3},
 }
 
@@ -136,8 +136,18 @@ func NewPlan(seed uint64, n int) Plan {
 		}
 	}
 	p.Ops = append(p.Ops, Op{Do: DoSleep, For: 200 * time.Millisecond})
-	for range n {
-		p.Ops = append(p.Ops, p.draw(r))
+	half := r.IntN(3) == 0
+	for i := range n {
+		if half && i == n/2 {
+			p.Ops = append(p.Ops, Op{Do: DoSettle})
+		}
+		o := p.draw(r)
+		p.Ops = append(p.Ops, o)
+		if o.Do == DoStore { // a Store that fails is of interest when it is asked for something
+			for _, do := range []Do{DoMark, DoAppMark, DoMark} {
+				p.Ops = append(p.Ops, p.fill(r, do))
+			}
+		}
 	}
 	return p
 }

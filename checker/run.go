@@ -76,7 +76,11 @@ func (r *runner) do(o Op) {
 	case DoApp, DoAppAll, DoNotify, DoAppMail:
 		r.app(o, room)
 	case DoMark:
-		c.Mark(marking{As: marks[o.Target%len(marks)], Pick: o.Count})
+		for i, other := range r.clients {
+			if i == o.Client || o.Flag && other.User() == c.User() {
+				other.Mark(marking{As: marks[(o.Target+i)%len(marks)], Pick: o.Count + i/4})
+			}
+		}
 	case DoAppMark:
 		r.appMark(o)
 	case DoEveryone:

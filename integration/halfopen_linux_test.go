@@ -242,7 +242,7 @@ func TestHalfOpenConnection(t *testing.T) {
 // serveOn starts a hub on a machine and returns its URLs, one for each road.
 func serveOn(t *testing.T, m *machine, roads int) (*parley.Hub, []string) {
 	t.Helper()
-	hub, err := chatd.NewHub(parley.NewMemoryStore())
+	hub, err := chatd.NewHub(parley.NewMemoryStore(), os.Stderr)
 	require.NoError(t, err)
 	ln := m.listen()
 	server := &http.Server{Handler: hub}

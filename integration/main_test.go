@@ -1,25 +1,42 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"testing"
 
 	"github.com/parley-go/parley/integration/chatd"
+	"github.com/parley-go/parley/integration/shop"
 )
 
-// chatdStore is the variable that makes this program the server that tests
-// kill: the path of its store. So the server is built with the tests, the race
-// detector included.
-const chatdStore = "PARLEY_TEST_CHATD"
+// These variables make this program one of those that tests kill: chatd, with the
+// path of its store, or the shop, with its configuration as JSON. So they are
+// built with the tests, the race detector included.
+const (
+	chatdStore = "PARLEY_TEST_CHATD"
+	shopConfig = "PARLEY_TEST_SHOP"
+)
 
 func TestMain(m *testing.M) {
-	path := os.Getenv(chatdStore)
-	if path == "" {
+	var err error
+	if path, config := os.Getenv(chatdStore), os.Getenv(shopConfig); path != "" {
+		err = chatd.Run(os.Stdout, chatd.Config{Store: path, Port: os.Getenv("PORT")})
+	} else if config != "" {
+		err = runShop(config)
+	} else {
 		os.Exit(m.Run())
 	}
-	if err := chatd.Run(os.Stdout, chatd.Config{Store: path, Port: os.Getenv("PORT")}); err != nil {
-		fmt.Fprintln(os.Stderr, "chatd:", err)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func runShop(config string) error {
+	var cfg shop.Config
+	if err := json.Unmarshal([]byte(config), &cfg); err != nil {
+		return err
+	}
+	return shop.Run(os.Stdout, cfg)
 }

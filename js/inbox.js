@@ -194,7 +194,7 @@ export function openInbox(client, { limit = 100 } = {}) {
       if (epoch === undefined) enter(m.epoch);
       if (m.epoch !== epoch || !(m.version > base) || !STATES.includes(m.as)) return;
       seen(m);
-      marks = [m, ...marks];
+      marks = [m, ...marks].sort((a, b) => b.version - a.version);
       refresh();
       if (marks.length % MANY === 0) ask(0, 1).then((page) => page.epoch === epoch && take(page), () => {});
     },

@@ -631,7 +631,7 @@ export function connect(url, options = {}) {
 
   /**
    * By type: what is done with a message (topic is that of m.room, if it is joined), what is read of it, and what that
-   * must be: a string, or n a count, b a boolean, a an array, s an array of spans, m one of members, * anything; "?" marks what may be
+   * must be: a string, or n a count, b a boolean, a an array, s an array of spans, m one of members, x anything; "?" marks what may be
    * missing. A message that differs is malformed; other keys are not read and not passed on (P1.6).
    */
   const types = {

@@ -110,9 +110,14 @@ func (s *Store) findKeys(ctx context.Context, tx *sql.Tx, now int64, all map[int
 	for _, a := range order {
 		for _, r := range a.requests {
 			for _, e := range r.entries {
-				if e.Key != "" && a.top0 > 0 {
-					rows = append(rows, []any{a.id, []byte(e.Key), now - parley.IdempotencyWindow.Milliseconds()})
+				if e.Key == "" || a.top0 == 0 {
+					continue
 				}
+				cut := now - parley.IdempotencyWindow.Milliseconds()
+				if s.relays.has(a.name, e.Key) {
+					cut = 0 // stored once, however much later it is relayed again
+				}
+				rows = append(rows, []any{a.id, []byte(e.Key), cut})
 			}
 		}
 	}

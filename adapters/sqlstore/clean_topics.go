@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/parley-go/parley"
@@ -103,13 +104,13 @@ func (s *Store) deleteEntries(ctx context.Context, tx *sql.Tx, now int64, topics
 		rows = append(rows, []any{id, topics[id].lo, now - parley.IdempotencyWindow.Milliseconds()})
 	}
 	table, args := columns("iii").table(s.opts.Dialect, rows)
-	text := strings.Replace(s.text(strings.Replace(deleteEntries, "{rows}", "1000", 1)), "{w}", table, 1)
+	text := strings.Replace(s.text(strings.Replace(deleteEntries, "{rows}", strconv.Itoa(s.opts.CleanRows), 1)), "{w}", table, 1)
 	result, err := tx.ExecContext(ctx, text, args...)
 	if err != nil {
 		return false, err
 	}
 	n, err := result.RowsAffected()
-	return n >= 1000, err
+	return n >= int64(s.opts.CleanRows), err
 }
 
 // next is when the topic is to be cleaned up next.

@@ -7,3 +7,9 @@ func (s *Store) SetClock(read func() int64) { s.clock.read, s.clock.ask = read, 
 
 // Clean is what the background job does.
 func (s *Store) Clean(ctx context.Context) error { return s.clean(ctx) }
+
+// RelaySome is one turn of Relay.
+func (s *Store) RelaySome(ctx context.Context, hub Notifier) error {
+	_, err := s.relaySome(ctx, hub)
+	return err
+}

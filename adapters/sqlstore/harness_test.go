@@ -3,6 +3,8 @@ package sqlstore_test
 import (
 	"context"
 	"database/sql"
+	"io"
+	"log/slog"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -68,7 +70,7 @@ func openWorld(t testing.TB, d sqlstore.Dialect, driver, dsn string) *world {
 	db, err := sql.Open(driver, dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	w := &world{dialect: d, db: db, opts: sqlstore.Options{Dialect: d, CleanInterval: -1}}
+	w := &world{dialect: d, db: db, opts: sqlstore.Options{Dialect: d, CleanInterval: -1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}}
 	w.now.Store(1_800_000_000_000)
 	return w
 }

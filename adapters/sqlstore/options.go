@@ -36,6 +36,9 @@ type Options struct {
 	// CleanRows is how many rows the job deletes in one transaction at most; it
 	// waits between two of them as long as the first one took. Default 500.
 	CleanRows int
+
+	// RelayInterval is how often Relay looks for what was enqueued. Default 200 ms.
+	RelayInterval time.Duration
 }
 
 var prefixes = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,29}$`)
@@ -58,6 +61,7 @@ func (o Options) withDefaults() (Options, error) {
 	orElse(&o.BatchRows, 1000)
 	orElse(&o.BatchBytes, 4<<20)
 	orElse(&o.CleanRows, 500)
+	orElse(&o.RelayInterval, 200*time.Millisecond)
 	if o.CleanInterval == 0 {
 		o.CleanInterval = 10 * time.Second
 	}

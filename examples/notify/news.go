@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/adapters/sqlstore"
 )
 
 // The kinds of notifications, by which a page chooses how to show them.
@@ -49,7 +50,7 @@ func (s *shop) change(ctx context.Context, f func(tx *sql.Tx) error) error {
 
 // enqueue puts the news of an order into the transaction that changes the order.
 func (s *shop) enqueue(ctx context.Context, tx *sql.Tx, userID, kind, text string, order Order) error {
-	return s.store.Enqueue(ctx, tx, interimNotification{
+	return s.store.Enqueue(ctx, tx, sqlstore.Notification{
 		UserID: userID, ID: newsID(kind, order.ID), Kind: kind, Data: News{Text: text, Order: &order},
 	})
 }
@@ -104,11 +105,14 @@ func (s *shop) undelivered(ctx context.Context, u parley.Undelivered) error {
 	return err
 }
 
-// authorize lets the staff see the e-mails. Nobody sends anything by WebSocket
-// here; everybody's own inbox needs no permission.
+// authorize lets everybody read on in their own inbox, and the staff see the
+// e-mails. Nobody sends anything by WebSocket here.
 func (s *shop) authorize(_ context.Context, c *parley.Conn, a parley.Access) error {
 	u, _ := userByID(c.Identity().ID)
-	if u.Staff && a.Room == desk && a.Verb != parley.VerbSend {
+	switch {
+	case a.Verb == parley.VerbHistory && a.Room == "": // of the inbox; there is no way to name that of another
+		return nil
+	case u.Staff && a.Room == desk && a.Verb != parley.VerbSend:
 		return nil
 	}
 	return parley.NewError(parley.CodeForbidden, "this shop has no rooms for customers")

@@ -38,7 +38,7 @@ const (
 type shop struct {
 	db       database
 	sessions *sessions
-	store    *interimStore
+	store    *sqlstore.Store
 	hub      *parley.Hub
 	handler  http.Handler
 	mails    io.Writer // gets a line for each e-mail; set before use
@@ -52,9 +52,7 @@ func newShop(ctx context.Context, db database) (s *shop, err error) {
 	if err := db.migrate(ctx); err != nil {
 		return nil, err
 	}
-	st, err := sqlstore.New(db.DB, sqlstore.Options{Dialect: db.dialect})
-	s.store = interim(st, db.DB)
-	if err != nil {
+	if s.store, err = sqlstore.New(db.DB, sqlstore.Options{Dialect: db.dialect}); err != nil {
 		return nil, err
 	}
 	if err = s.store.Migrate(ctx); err == nil {

@@ -56,7 +56,7 @@ func Run(out io.Writer, cfg Config) error {
 	if err := store.Migrate(context.Background()); err != nil {
 		return err
 	}
-	hub, err := NewHub(store)
+	hub, err := NewHub(store, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,9 @@ func SQLite(path string) string {
 	return "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=busy_timeout(5000)"
 }
 
-// NewHub returns a hub that keeps everything, and whose sessions are good after a restart.
-func NewHub(store parley.Store) (*parley.Hub, error) {
+// NewHub returns a hub that keeps everything, and whose sessions are good after a restart. It
+// logs to log.
+func NewHub(store parley.Store, log io.Writer) (*parley.Hub, error) {
 	key := sha256.Sum256([]byte("known to everybody: for tests only"))
 	all := parley.Retention{Messages: kept, Bytes: -1}
 	return parley.New(parley.Options{
@@ -103,7 +104,7 @@ func NewHub(store parley.Store) (*parley.Hub, error) {
 		BroadcastHistory: all,
 		ClientBroadcast:  true,
 		RetryWindow:      time.Second, // short: tests wait for it
-		Logger:           slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger:           slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 }
 
