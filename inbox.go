@@ -227,9 +227,9 @@ func (t *topic) tellMarks(page Page) {
 			unread = extendSpans(unread, offset)
 		}
 	}
-	for as, spans := range map[MarkAs][]Span{MarkRead: page.Read, MarkArchived: page.Archived, MarkUnread: unread} {
-		t.tellMarked(t.hub.ctx, as, Marked{Log: page.Log, Changed: spans})
-	}
+	t.tellMarked(t.hub.ctx, MarkRead, Marked{Log: page.Log, Changed: page.Read})
+	t.tellMarked(t.hub.ctx, MarkArchived, Marked{Log: page.Log, Changed: page.Archived})
+	t.tellMarked(t.hub.ctx, MarkUnread, Marked{Log: page.Log, Changed: unread})
 }
 
 // storeMark calls the Store with its timeout.

@@ -250,11 +250,11 @@ func (c *wireClient) answered(w *wireConn, m *wireMessage) error {
 // joinRetry is the wait after a join that failed.
 const joinRetry = 300 * time.Millisecond
 
-// retry joins again, unless the connection is another one or the room not wanted any more.
+// retry joins again, unless the connection is another one, or the room was left and perhaps joined again since.
 func (c *wireClient) retry(w *wireConn, r *wireRoom) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.conn == w && r.state == roomOut {
+	if c.conn == w && r.state == roomOut && c.room(r.name) == r {
 		c.step(r)
 		c.getReady(w)
 	}

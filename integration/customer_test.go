@@ -127,11 +127,25 @@ func (c *customer) hasGot(t *testing.T, inbox []line) {
 	assert.Empty(t, c.gaps, "%s was told that notifications are missing", c.name)
 }
 
-// ids returns those of notifications.
-func ids(letters []line) []string {
-	list := []string{}
-	for _, l := range letters {
-		list = append(list, l.Text)
+// once expects each of ids to be in an inbox once, and nothing else.
+func once(t *testing.T, ids []string, inbox []line, what string) {
+	t.Helper()
+	count := map[string]int{}
+	for _, l := range inbox {
+		count[l.Text]++
 	}
-	return list
+	missing, others := []string{}, []string{}
+	for _, id := range ids {
+		if count[id] == 0 {
+			missing = append(missing, id)
+		}
+		count[id]--
+	}
+	for id, n := range count {
+		if n > 0 {
+			others = append(others, id)
+		}
+	}
+	assert.Empty(t, missing, "%s: missing", what)
+	assert.Empty(t, others, "%s: doubled, or never sent", what)
 }

@@ -30,8 +30,8 @@ func newHost(t *testing.T) *host {
 	return h
 }
 
-// quiet are the ports of servers, which are down at times.
-var quiet sync.Map
+// quietPorts are the ports of servers, which are down at times.
+var quietPorts sync.Map
 
 // quietPort returns a port that stays free while the server is down: it is
 // below those that systems give to outgoing connections, and of no other test.
@@ -39,7 +39,7 @@ func quietPort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
 		port := fmt.Sprint(10_000 + rand.IntN(20_000))
-		if _, taken := quiet.LoadOrStore(port, true); taken {
+		if _, taken := quietPorts.LoadOrStore(port, true); taken {
 			continue
 		}
 		if ln, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {

@@ -74,13 +74,16 @@ func (s *shopper) click(selector string) {
 // unread waits until the badge, its label and the title of the window say n.
 func (s *shopper) unread(n int) {
 	s.t.Helper()
-	label, title := "Notifications", ""
+	label, title, count := "Notifications", "", fmt.Sprint(n)
+	if n > 99 {
+		count = "99+"
+	}
 	if n > 0 {
 		label, title = fmt.Sprintf("Notifications, %d unread", n), fmt.Sprintf("(%d) ", n)
 	}
-	s.waitf(`(({ hidden, textContent }) => hidden === %t && (hidden || textContent === "%d"))(document.querySelector("#bell-count"))
+	s.waitf(`(({ hidden, textContent }) => hidden === %t && (hidden || textContent === %s))(document.querySelector("#bell-count"))
 		&& document.querySelector("#bell").getAttribute("aria-label") === %s
-		&& document.title === %s + document.body.dataset.title`, n == 0, n, quote(label), quote(title))
+		&& document.title === %s + document.body.dataset.title`, n == 0, quote(count), quote(label), quote(title))
 }
 
 // lists waits until a list shows items that end in these texts, and no others, in this state.
@@ -128,12 +131,13 @@ func (s *shopper) photo(name string) {
 	require.NoError(s.t, os.WriteFile(filepath.Join(dir, "notify-"+name+".png"), png, 0o644))
 }
 
-// What is read on one device is read on the other, whichever way it was read.
+// F33: what is read on one device is read on the other, whichever way it was read.
 func TestInboxOnTwoDevices(t *testing.T) {
 	chromium := browser(t)
 	server := start(t, buildExample(t, "notify"), "0", "DB="+filepath.Join(t.TempDir(), "shop.db"))
 	laptop, phone := shops(t, chromium, server.url, "alice", "laptop"), shops(t, chromium, server.url, "alice", "phone")
 	staff := shops(t, chromium, server.url, "staff", "staff")
+	phone.do(chromedp.EmulateViewport(390, 780))
 	phone.visit("inbox")
 
 	// S34: what a user types is never HTML.
@@ -198,8 +202,8 @@ func TestInboxOnTwoDevices(t *testing.T) {
 	laptop.live()
 }
 
-// Orders, inbox, counts and logins survive kill -9. Windows that are open come
-// back by themselves, and what was sent while nobody was there is there.
+// F34: orders, inbox, counts and logins survive kill -9. Windows that are open come
+// back by themselves, as the clients that they were, and what was sent while nobody was there is there.
 func TestInboxSurvivesACrash(t *testing.T) {
 	chromium := browser(t)
 	binary, db, port := buildExample(t, "notify"), "DB="+filepath.Join(t.TempDir(), "shop.db"), quietPort(t)
@@ -229,6 +233,10 @@ func TestInboxSurvivesACrash(t *testing.T) {
 	laptop.unread(1)
 
 	// Everybody is there.
+	for _, w := range []*shopper{laptop, phone} {
+		w.run(`import("/static/shell.js").then(({ client }) => Object.assign(window, { client, before: client.clientId }))`)
+		w.wait("window.before")
+	}
 	server.kill()
 	for _, w := range []*shopper{laptop, phone} {
 		w.wait(`document.body.dataset.connection !== "connected"`)
@@ -239,6 +247,7 @@ func TestInboxSurvivesACrash(t *testing.T) {
 	}
 	staff.wait(`document.querySelectorAll("#mails li").length === 2`)
 	for _, w := range []*shopper{laptop, phone} {
+		require.True(t, w.true("client.clientId === before"), "a session that was signed before the crash counts")
 		w.unread(1)
 		w.lists("#items", "unread", "There is tea again.")
 		w.lists("#items", "read", "teapot, is on its way.")
@@ -253,7 +262,7 @@ func TestInboxSurvivesACrash(t *testing.T) {
 	laptop.wait(`document.querySelector('#orders li[data-order="1"]').dataset.status === "shipped"`)
 }
 
-// An inbox of many pages, one of which was pushed out unread.
+// S27: an inbox that was filled says so. It has many pages.
 func TestInboxOfManyPages(t *testing.T) {
 	const kept = 500
 	chromium := browser(t)

@@ -134,15 +134,19 @@ func (s *Store) deleteSome(ctx context.Context, tx *sql.Tx, statement string, ar
 	return n >= int64(s.opts.CleanRows), err
 }
 
+const (
+	deleteMembers = `DELETE FROM {p}members WHERE (room, user_id, node) IN (
+  SELECT room, user_id, node FROM {p}members WHERE ends_at <= ? ORDER BY ends_at LIMIT ? {skip locked})`
+	freeExpired = `UPDATE {p}entries SET data = NULL, due_at = NULL WHERE (topic_id, pos) IN (
+  SELECT topic_id, pos FROM {p}entries WHERE expires_at IS NOT NULL AND data IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ? {skip locked})`
+)
+
 // cleanMembers deletes the leases that have run out.
 func (s *Store) cleanMembers(ctx context.Context, tx *sql.Tx) (bool, error) {
-	return s.deleteSome(ctx, tx, `DELETE FROM {p}members WHERE (room, user_id, node) IN (
-  SELECT room, user_id, node FROM {p}members WHERE ends_at <= ? ORDER BY ends_at LIMIT ? {skip locked})`, s.clock.now())
+	return s.deleteSome(ctx, tx, deleteMembers, s.clock.now())
 }
 
 // cleanExpired frees the data of entries whose time to live is over. The rows stay, so that there is no hole.
 func (s *Store) cleanExpired(ctx context.Context, tx *sql.Tx) (bool, error) {
-	return s.deleteSome(ctx, tx, `UPDATE {p}entries SET data = NULL, due_at = NULL WHERE (topic_id, pos) IN (
-  SELECT topic_id, pos FROM {p}entries WHERE expires_at IS NOT NULL AND data IS NOT NULL AND expires_at <= ? ORDER BY expires_at LIMIT ? {skip locked})`,
-		s.clock.now())
+	return s.deleteSome(ctx, tx, freeExpired, s.clock.now())
 }

@@ -49,7 +49,7 @@ func (s *Store) commit(batch []*request) {
 
 // attempt carries out a batch in one transaction, which is repeated if others were in its way.
 func (s *Store) attempt(batch []*request) error {
-	ctx, cancel := context.WithTimeout(s.closing, s.opts.Timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), s.opts.Timeout) // not ended by Close
 	defer cancel()
 	pause := 2 * time.Millisecond
 	for try := 1; ; try++ {
@@ -58,17 +58,19 @@ func (s *Store) attempt(batch []*request) error {
 		switch {
 		case errors.As(err, &absent):
 			err = s.create(ctx, absent.names)
-		case err == nil || try >= clashTries || !clash(err):
-			return err
+		case err == nil:
+			return nil
 		}
-		if err != nil && !clash(err) {
+		switch {
+		case err == nil:
+			continue // with the topics that were absent
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w after %v (Options.Timeout): %w", ctx.Err(), s.opts.Timeout, err)
+		case try >= clashTries || !clash(err):
 			return err
-		}
-		if err == nil {
-			continue
 		}
 		select {
-		case <-ctx.Done():
+		case <-s.closing.Done():
 			return err
 		case <-time.After(pause):
 			pause *= 2

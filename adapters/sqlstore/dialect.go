@@ -11,9 +11,9 @@ import (
 type Dialect int
 
 const (
-	// SQLite: version 3.35 or later, any driver.
+	// SQLite: version 3.38 or later, in WAL mode, any driver.
 	SQLite Dialect = iota + 1
-	// PostgreSQL: version 12 or later, any driver whose errors have a method
+	// PostgreSQL: version 13 or later, any driver whose errors have a method
 	// SQLState() string, as those of pgx and pq have.
 	PostgreSQL
 )

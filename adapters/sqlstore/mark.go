@@ -103,6 +103,11 @@ WHERE e.state > 0` + kept
 SELECT e.topic_id, e.pos, e.state, 1 FROM w JOIN {p}entries e ON e.topic_id = w.t AND e.pos = w.pos WHERE e.pos >= w.a` + kept
 	pickKeys = `WITH w(t, a, k, cut, now) AS ({w})
 SELECT e.topic_id, e.pos, e.state, 1 FROM w JOIN {p}entries e ON e.topic_id = w.t AND e.ikey = w.k WHERE e.pos >= w.a` + kept
+
+	setReceived = `WITH w(t, a, b) AS ({w})
+UPDATE {p}entries SET due_at = NULL FROM w WHERE topic_id = w.t AND pos BETWEEN w.a AND w.b AND due_at IS NOT NULL`
+	setState = `WITH w(t, a, b, state) AS ({w})
+UPDATE {p}entries SET state = w.state FROM w WHERE topic_id = w.t AND pos BETWEEN w.a AND w.b`
 )
 
 // pick finds the entries that the marks are about, and those of them that change.
@@ -163,8 +168,7 @@ func (s *Store) setReceived(ctx context.Context, tx *sql.Tx, all map[int64]*mark
 			rows = append(rows, []any{id, run.From, run.To})
 		}
 	}
-	return s.execEach(ctx, tx, `WITH w(t, a, b) AS ({w})
-UPDATE {p}entries SET due_at = NULL FROM w WHERE topic_id = w.t AND pos BETWEEN w.a AND w.b AND due_at IS NOT NULL`, "iii", rows)
+	return s.execEach(ctx, tx, setReceived, "iii", rows)
 }
 
 // setState changes the state of the entries found, and of the topics.
@@ -185,8 +189,7 @@ func (s *Store) setState(ctx context.Context, tx *sql.Tx, all map[int64]*marking
 			m.version++
 		}
 	}
-	return s.execEach(ctx, tx, `WITH w(t, a, b, state) AS ({w})
-UPDATE {p}entries SET state = w.state FROM w WHERE topic_id = w.t AND pos BETWEEN w.a AND w.b`, "iiii", rows)
+	return s.execEach(ctx, tx, setState, "iiii", rows)
 }
 
 // recount counts the unread entries after the marks.

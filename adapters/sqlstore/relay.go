@@ -100,7 +100,7 @@ func (s *Store) relaySome(ctx context.Context, hub Notifier) (more bool, err err
 		return false, err
 	}
 	due := false // a look that locks nothing, because mostly there is nothing
-	err = query(ctx, s.db, s.text(`SELECT seq FROM {p}outbox WHERE failed IS NULL AND retry_at <= ? ORDER BY retry_at LIMIT 1`), []any{s.clock.now()},
+	err = query(ctx, s.db, s.text(lookOutbox), []any{s.clock.now()},
 		func(*sql.Rows) error { due = true; return nil })
 	if err != nil || !due {
 		return false, err
@@ -132,10 +132,12 @@ func (s *Store) relaySome(ctx context.Context, hub Notifier) (more bool, err err
 }
 
 const (
+	lookOutbox = `SELECT seq FROM {p}outbox WHERE failed IS NULL AND retry_at <= ? ORDER BY retry_at LIMIT 1`
 	findOutbox = `SELECT seq, user_id, id, kind, ttl, attempts, data FROM {p}outbox WHERE failed IS NULL AND retry_at <= ?
 ORDER BY retry_at, seq LIMIT ? {skip locked}`
 	claimOutbox = `WITH w(seq, retry_at) AS ({w})
 UPDATE {p}outbox SET retry_at = w.retry_at, attempts = attempts + 1 FROM w WHERE {p}outbox.seq = w.seq`
+	deleteOutbox = `WITH w(seq) AS ({w}) DELETE FROM {p}outbox WHERE seq IN (SELECT seq FROM w)`
 )
 
 // claimOutbox puts off what it returns, so that nobody else relays it.
@@ -251,7 +253,7 @@ func (s *Store) forgetRelayed(ctx context.Context, tx *sql.Tx, requests []*reque
 		}
 	}
 	r.mu.Unlock()
-	if err := s.execEach(ctx, tx, `WITH w(seq) AS ({w}) DELETE FROM {p}outbox WHERE seq IN (SELECT seq FROM w)`, "i", rows); err != nil {
+	if err := s.execEach(ctx, tx, deleteOutbox, "i", rows); err != nil {
 		return fmt.Errorf("outbox: %w", err)
 	}
 	return nil

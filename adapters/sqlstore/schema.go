@@ -45,7 +45,6 @@ var migrations = [][]string{{
   seq {id}, user_id {blob} NOT NULL, id {blob} NOT NULL, kind {blob} NOT NULL, ttl {int} NOT NULL, data {blob} NOT NULL,
   retry_at {int} NOT NULL, attempts {int} NOT NULL, failed text)`,
 	`CREATE INDEX IF NOT EXISTS {p}outbox_retry ON {p}outbox (retry_at, seq) WHERE failed IS NULL`,
-	`CREATE INDEX IF NOT EXISTS {p}outbox_id ON {p}outbox (user_id, id) WHERE failed IS NULL`,
 }}
 
 // Version is the version of the schema that this package works with.
@@ -134,7 +133,13 @@ func (s *Store) ready(ctx context.Context) error {
 	if s.checked.Load() {
 		return ctx.Err()
 	}
-	if err := ctx.Err(); err != nil {
+	select {
+	case s.checking <- struct{}{}: // one at a time, the others wait: a start is no rush for connections
+		defer func() { <-s.checking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := ctx.Err(); err != nil || s.checked.Load() {
 		return err
 	}
 	version, err := s.version(ctx, s.db)

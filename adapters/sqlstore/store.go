@@ -19,11 +19,12 @@ type Store struct {
 	words *strings.Replacer
 	texts sync.Map // statement -> its text in the dialect
 
-	clock   clock
-	checked atomic.Bool // the schema was found to be right
-	queue   queue
-	hints   hints // topics with something to delete
-	relays  relays
+	clock    clock
+	checked  atomic.Bool   // the schema was found to be right
+	checking chan struct{} // holds a value while somebody looks
+	queue    queue
+	hints    hints // topics with something to delete
+	relays   relays
 
 	closing context.Context // ends with Close
 	close   context.CancelFunc
@@ -45,6 +46,7 @@ func New(db *sql.DB, opts Options) (*Store, error) {
 	}
 	s := &Store{db: db, opts: opts, words: strings.NewReplacer(opts.Dialect.words(opts.TablePrefix)...)}
 	s.clock.init(opts.Dialect)
+	s.checking = make(chan struct{}, 1)
 	s.queue.wake = make(chan struct{}, 1)
 	s.relays.wake = make(chan struct{}, 1)
 	s.closing, s.close = context.WithCancel(context.Background())

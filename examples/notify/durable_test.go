@@ -133,10 +133,9 @@ func TestAnnouncement(t *testing.T) {
 // Who has received nothing gets an e-mail, once; who has received or read it gets none.
 func TestUndelivered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, alice, end := inMemory(t)
-		defer end()
 		var mails bytes.Buffer
-		s.mails = &mails
+		s, alice, end := inMemory(t, &mails)
+		defer end()
 		require.Equal(t, http.StatusOK, alice.login("alice"))
 		window := alice.connect()
 		_, err := s.announce(t.Context(), "a", "Tea!")

@@ -45,7 +45,7 @@ func eachDatabase(t *testing.T, f func(t *testing.T, db database)) {
 // serve runs a shop until stop is called or the test ends.
 func serve(t *testing.T, db database) (s *shop, base string, stop func()) {
 	t.Helper()
-	s, err := newShop(t.Context(), db)
+	s, err := newShop(t.Context(), db, t.Output())
 	require.NoError(t, err)
 	server := httptest.NewServer(s.handler)
 	stopped := false
@@ -76,11 +76,11 @@ type browser struct {
 }
 
 // inMemory runs a shop for a test in a synctest bubble, and opens a browser.
-func inMemory(t *testing.T) (s *shop, b *browser, end func()) {
+func inMemory(t *testing.T, mails io.Writer) (s *shop, b *browser, end func()) {
 	t.Helper()
 	db, err := openDatabase("", filepath.Join(t.TempDir(), "shop.db"))
 	require.NoError(t, err)
-	s, err = newShop(t.Context(), db)
+	s, err = newShop(t.Context(), db, mails)
 	require.NoError(t, err)
 	client := wstest.Serve(t, s.handler)
 	return s, newBrowser(t, "http://memory", client.Transport), func() {

@@ -8,7 +8,8 @@
 //
 // DB is the path of the SQLite file; by default shop.db in a directory
 // parley-shop of the user's cache directory. DATABASE_URL, if set, is a
-// PostgreSQL database to use instead. PORT (default 8080, 0 picks a free one)
+// PostgreSQL database to use instead. It is one process at a time: several
+// would need a parley.Broker. PORT (default 8080, 0 picks a free one)
 // and HOST (default 127.0.0.1) choose the address.
 package main
 
@@ -35,11 +36,10 @@ func run() (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	fmt.Println("parley notify: the database is", db.where)
-	s, err := newShop(context.Background(), db)
+	s, err := newShop(context.Background(), db, os.Stdout)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	s.mails = os.Stdout
 	return site.Run(os.Stdout, "parley notify", s.handler, s)
 }

@@ -64,7 +64,7 @@ func (s *shop) relay(ctx context.Context) {
 }
 
 // seen marks what was said about an order as read, on all devices of the user,
-// because the user is looking at the order itself.
+// who has opened or shipped the order itself.
 func (s *shop) seen(ctx context.Context, u user, orderID int64) {
 	about := parley.Selection{IDs: []string{newsID(kindPlaced, orderID), newsID(kindShipped, orderID)}}
 	if _, err := s.hub.Inbox(u.ID).MarkRead(ctx, about); err != nil {
@@ -90,7 +90,7 @@ type Mail struct {
 // crash: the id keeps that from becoming a second e-mail. A real mail service takes one, too.
 func (s *shop) undelivered(ctx context.Context, u parley.Undelivered) error {
 	to, known := userByID(u.UserID)
-	if !known || !u.Entry.Unread {
+	if !known {
 		return nil
 	}
 	var news News

@@ -73,7 +73,7 @@ func TestLogout(t *testing.T) {
 // A session ends by time: the API and the open connection with it.
 func TestSessionExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, alice, end := inMemory(t)
+		s, alice, end := inMemory(t, t.Output())
 		defer end()
 		s.sessions.life = 10 * time.Minute
 		require.Equal(t, http.StatusOK, alice.login("alice"))

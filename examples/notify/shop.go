@@ -41,14 +41,14 @@ type shop struct {
 	store    *sqlstore.Store
 	hub      *parley.Hub
 	handler  http.Handler
-	mails    io.Writer // gets a line for each e-mail; set before use
+	mails    io.Writer // gets a line for each e-mail
 
 	stopRelay context.CancelFunc
 	relayed   chan struct{} // closed when relay has ended
 }
 
-func newShop(ctx context.Context, db database) (s *shop, err error) {
-	s = &shop{db: db, sessions: newSessions(db), mails: io.Discard, relayed: make(chan struct{})}
+func newShop(ctx context.Context, db database, mails io.Writer) (s *shop, err error) {
+	s = &shop{db: db, sessions: newSessions(db), mails: mails, relayed: make(chan struct{})}
 	if err := db.migrate(ctx); err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (s *shop) place(w http.ResponseWriter, r *http.Request, u user) {
 	answer(w, http.StatusCreated, order, err)
 }
 
-func (s *shop) ship(w http.ResponseWriter, r *http.Request, _ user) {
+func (s *shop) ship(w http.ResponseWriter, r *http.Request, u user) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {
 		answer(w, 0, nil, errNoOrder)
@@ -184,6 +184,9 @@ func (s *shop) ship(w http.ResponseWriter, r *http.Request, _ user) {
 		news := fmt.Sprintf("Your order %d, %s, is on its way.", order.ID, order.Item)
 		return s.enqueue(r.Context(), tx, order.UserID, kindShipped, news, order)
 	})
+	if err == nil {
+		s.seen(r.Context(), u, order.ID)
+	}
 	answer(w, http.StatusOK, order, err)
 }
 

@@ -50,7 +50,7 @@ func TestShippedOrderReachesBothWindows(t *testing.T) {
 
 // Who opens the page of an order has read what was said about it, in all windows.
 func TestOrderPageMarksAsRead(t *testing.T) {
-	_, open := start(t)
+	s, open := start(t)
 	alice, staff := open(), open()
 	require.Equal(t, http.StatusOK, alice.login("alice"))
 	require.Equal(t, http.StatusOK, staff.login("staff"))
@@ -65,6 +65,9 @@ func TestOrderPageMarksAsRead(t *testing.T) {
 	_, html := alice.page("/")
 	assert.Contains(t, html, "<title>(2) Orders")
 
+	inbox, err := s.hub.Inbox("staff-1").Unread(t.Context())
+	require.NoError(t, err)
+	assert.Zero(t, inbox.Unread, "who ships an order knows of it")
 	status, html := alice.page("/orders/2")
 	assert.Equal(t, http.StatusOK, status)
 	assert.Contains(t, html, "<title>(1) Order")

@@ -22,13 +22,13 @@ client.on("notification", ({ data }) => toast(data.text));
 
 // ---- the bell ----
 
-let known = Number($("bell-count").textContent); // the count that is shown: at first that which the server put into the page
+let known = Number(document.body.dataset.unread); // the count that is shown: at first that which the server put into the page
 
 function showCount() {
   const { unread } = inbox;
   if (unread === known) return;
   $("bell-count").hidden = unread === 0;
-  $("bell-count").textContent = unread;
+  $("bell-count").textContent = unread > 99 ? "99+" : unread;
   $("bell-says").textContent = unread === 1 ? "1 unread notification" : `${unread} unread notifications`;
   $("bell").setAttribute("aria-label", unread ? `Notifications, ${unread} unread` : "Notifications");
   document.title = `${unread ? `(${unread}) ` : ""}${document.body.dataset.title}`;
