@@ -313,9 +313,8 @@ func TestInboxTTL(t *testing.T) {
 // Pages of the own inbox; nobody can name another's.
 func TestInboxHistory(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		var asked []Access
 		h := newHub(t, Options{Authorize: func(_ context.Context, _ *Conn, a Access) error {
-			asked = append(asked, a)
+			t.Errorf("asked for %+v: the own inbox is the user's", a)
 			return nil
 		}})
 		epoch := notify(t, h, 7).Epoch
@@ -326,7 +325,6 @@ func TestInboxHistory(t *testing.T) {
 		require.EqualValues(t, 4, got.entries()[0].num("offset"))
 		require.Len(t, got.entries(), 2)
 		require.Equal(t, false, requireAnswer(t, kim, `{"type":"history","topic":"inbox","id":"h","before":3}`)["more"])
-		require.Equal(t, []Access{{Verb: VerbHistory, Target: "kim"}, {Verb: VerbHistory, Target: "kim"}}, asked)
 	})
 }
 

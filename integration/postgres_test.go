@@ -23,7 +23,7 @@ import (
 func TestHubSurvivesKillsOfPostgreSQL(t *testing.T) {
 	t.Parallel()
 	server := pgtest.New(t)
-	b := newBranch(t, shop.Config{Dialect: sqlstore.PostgreSQL, Source: server.Database(t), Run: 1, Orders: math.MaxInt, Log: t.Output()})
+	b := newBranch(t, shop.Config{Dialect: sqlstore.PostgreSQL, Source: server.Database(t), Run: 1, Orders: math.MaxInt, Log: newTail(t)})
 	s, err := shop.Open(&b.ledger, b.cfg)
 	require.NoError(t, err)
 	defer s.Close()

@@ -37,7 +37,7 @@ func (s *shop) addPages(mux *http.ServeMux) error {
 	if err != nil {
 		return err
 	}
-	mux.Handle("GET /static/", http.StripPrefix("/static/", site.Files(files)))
+	mux.Handle("GET /static/{file}", http.StripPrefix("/static/", site.Files(files)))
 	templates := map[string]*template.Template{}
 	for name := range titles {
 		if templates[name], err = template.ParseFS(web, "web/layout.html", "web/"+name+".html"); err != nil {

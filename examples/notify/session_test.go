@@ -49,6 +49,13 @@ func TestCookieAndPage(t *testing.T) {
 	require.NoError(t, page.Body.Close())
 	assert.Equal(t, http.StatusOK, page.StatusCode)
 	assert.Contains(t, page.Header.Get("Content-Security-Policy"), "default-src 'none'; script-src 'self'")
+	for path, want := range map[string]int{
+		"/static/shell.js": http.StatusOK, "/parley-inbox.js": http.StatusOK,
+		"/static/": http.StatusNotFound, "/static": http.StatusNotFound, "/web/login.html": http.StatusNotFound,
+	} {
+		status, _ := open().page(path)
+		assert.Equal(t, want, status, path)
+	}
 }
 
 // A logout ends the connections of its session and no others.
