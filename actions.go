@@ -91,7 +91,7 @@ func (c *Conn) onPrivate(in *inbound) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	m := mail{outgoing: outgoing{data: in.Message, key: c.key(in.ID)}, sender: c.userID}
+	m := mail{outgoing: outgoing{data: in.Message, key: c.key(in.ID)}, sender: c.userID, account: c.account()}
 	r, err := c.hub.private(c.ctx, in.TargetID, m)
 	return answer{result: r}, err
 }

@@ -58,6 +58,9 @@ func (a *Audience) change(ctx context.Context, userIDs []string, f func(context.
 	if a.err != nil {
 		return a.err
 	}
+	if a.hub.closing.Load() {
+		return ErrClosed
+	}
 	for _, id := range userIDs {
 		if !validName(id, maxName) {
 			return fmt.Errorf("%w: user %q", ErrInvalidName, id)
@@ -122,7 +125,7 @@ func (h *Hub) storeError(what string, err error) error {
 
 // Notified says what became of a notification to many users.
 type Notified struct {
-	// Stored is in how many inboxes it is now, Duplicates in how many of these it was before (WithID).
+	// Stored is for how many of the users given it is in the inbox now, Duplicates for how many of these it was there before (WithID).
 	Stored, Duplicates int
 	// Delivered is the number of devices on this node that it was queued for.
 	Delivered int

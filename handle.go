@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"unicode/utf8"
 )
 
 // Validator is what the input of a handler may implement: it is asked after
@@ -69,6 +70,9 @@ func On[In, Out any](h *Hub, method string, f func(ctx context.Context, c *Conn,
 		reply, err := json.Marshal(out)
 		if err != nil {
 			return nil, fmt.Errorf("reply of %q: %w", method, err)
+		}
+		if !utf8.Valid(reply) {
+			return nil, fmt.Errorf("reply of %q: %w", method, errPayloadText)
 		}
 		return reply, nil
 	}

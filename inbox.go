@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -65,24 +64,34 @@ type InboxPage struct {
 
 // Read returns up to limit entries with offsets below before, the newest of these; before 0: the
 // newest of all. limit is 1 to 100; anything else means 100. Entries whose time is over are left out.
-// ErrStore if the Store fails.
+// ErrInvalidName, ErrClosed; ErrStore if the Store fails.
 func (in *Inbox) Read(ctx context.Context, before int64, limit int) (InboxPage, error) {
 	t, err := in.acquire()
 	if err != nil {
 		return InboxPage{}, err
 	}
 	defer t.release()
-	page, err := t.read(ctx, Query{Before: max(before, 0), Limit: pageLimit(limit)})
-	if err != nil {
-		return InboxPage{}, err
+	for {
+		page, err := t.read(ctx, Query{Before: max(before, 0), Limit: pageLimit(limit)})
+		if err != nil {
+			return InboxPage{}, err
+		}
+		p := newInboxPage(page)
+		if len(p.Entries) > 0 || !p.More {
+			return p, nil
+		}
+		before = page.Entries[0].Offset // all of these have expired: there is nothing in them to go on from
 	}
+}
+
+func newInboxPage(page Page) InboxPage {
 	p := InboxPage{Log: page.Log, More: moreBefore(page)}
 	for _, e := range page.Entries {
 		if e.Data != nil {
 			p.Entries = append(p.Entries, newInboxEntry(e, &page))
 		}
 	}
-	return p, nil
+	return p
 }
 
 // Unread returns how the inbox stands: Log.Unread is the number of unread entries. ErrStore if the Store fails.
@@ -117,9 +126,6 @@ func (in *Inbox) Archive(ctx context.Context, s Selection) (Log, error) {
 }
 
 func (in *Inbox) mark(ctx context.Context, as MarkAs, s Selection) (Log, error) {
-	if in.hub.closing.Load() {
-		return Log{}, ErrClosed
-	}
 	m, err := s.mark(as)
 	if err != nil {
 		return Log{}, err
@@ -136,6 +142,9 @@ func (in *Inbox) mark(ctx context.Context, as MarkAs, s Selection) (Log, error) 
 func (in *Inbox) acquire() (*topic, error) {
 	if !validName(in.userID, maxName) {
 		return nil, fmt.Errorf("%w: user %q", ErrInvalidName, in.userID)
+	}
+	if in.hub.closing.Load() {
+		return nil, ErrClosed
 	}
 	return in.hub.acquire(userPrefix + in.userID), nil
 }
@@ -187,13 +196,10 @@ func (t *topic) tellMarked(ctx context.Context, as MarkAs, done Marked) {
 	}
 }
 
-// unresolved holds the inboxes (*topic) for which resolve runs.
-var unresolved sync.Map
-
 // resolve tells the devices the read state of everything, as soon as the Store is well: of a Mark that has failed
 // nobody knows whether it was made, and if it was, then to repeat it changes nothing, and they would not hear of it.
 func (t *topic) resolve() {
-	if _, running := unresolved.LoadOrStore(t, true); running {
+	if t.resolving.Swap(true) {
 		return
 	}
 	t.retain()
@@ -204,19 +210,27 @@ func (t *topic) resolve() {
 			case <-time.After(wait/2 + rand.N(wait/2)):
 			case <-t.hub.ctx.Done():
 			}
-			unresolved.Delete(t) // what fails from now on may not be in what is read
-			page, err := t.read(t.hub.ctx, Query{Limit: 1})
-			if err == nil {
-				t.tellMarks(page)
-			}
-			if err == nil || t.hub.ctx.Err() != nil {
-				return
-			}
-			if _, running := unresolved.LoadOrStore(t, true); running {
+			t.resolving.Store(false) // what fails from now on may not be in what is read
+			if t.readMarks() == nil || t.hub.ctx.Err() != nil || t.resolving.Swap(true) {
 				return
 			}
 		}
 	}()
+}
+
+// readMarks tells the devices what the Store says. It takes its turn: when a Store is well again, many want to know.
+func (t *topic) readMarks() error {
+	ctx, cancel := context.WithTimeout(t.hub.ctx, t.hub.opts.StoreTimeout)
+	defer cancel()
+	if err := t.takeTurn(ctx); err != nil {
+		return err
+	}
+	defer t.endTurn()
+	page, err := t.read(ctx, Query{Limit: 1})
+	if err == nil {
+		t.tellMarks(page)
+	}
+	return err
 }
 
 // tellMarks tells the devices the read state of all that is kept.

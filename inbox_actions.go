@@ -65,7 +65,11 @@ func (c *Conn) onReceived(in *inbound) (answer, error) {
 	case !in.HasEpoch || !in.HasOffset:
 		return answer{}, NewError(CodeBadRequest, `"epoch" and "offset" are needed: they say up to where this device has the inbox`)
 	}
-	return answer{}, c.received(position{in.Epoch, in.Offset})
+	err := c.received(position{in.Epoch, in.Offset})
+	if in.ID == "" && (errors.Is(err, ErrStore) || errors.Is(err, positionError{codeReset})) {
+		return answer{}, nil // nobody waits for it: the next one says this, too, and of a lost log an inbox tells
+	}
+	return answer{}, err
 }
 
 func (c *Conn) received(pos position) error {
@@ -74,14 +78,6 @@ func (c *Conn) received(pos position) error {
 	}
 	_, err := c.inbox.topic.storeMark(c.ctx, Mark{As: MarkReceived, Epoch: pos.epoch, UpTo: pos.offset})
 	return err
-}
-
-// tookAlready notes what a client that comes back has processed (P8.6). An error says no more than
-// that the position is of no use, which the client is told in its inbox.
-func (c *Conn) tookAlready(pos *position) {
-	if pos != nil {
-		_ = c.received(*pos)
-	}
 }
 
 // inboxHistory answers a request for a page of the own inbox.

@@ -245,8 +245,10 @@ func TestPrivateQuota(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		h := newHub(t, Options{PrivateQuota: 10, UserExists: func(context.Context, string) (bool, error) { return true, nil }})
 		attach(t, h, directOptions{user: "here"})
+		sent := 0
 		send := func(d *direct, to string) string {
-			return d.say(t, map[string]any{"type": "private", "targetId": to, "message": "spam", "id": "x"})[0].str("code")
+			sent++
+			return d.say(t, map[string]any{"type": "private", "targetId": to, "message": "spam", "id": fmt.Sprint(sent)})[0].str("code")
 		}
 		for i := range 10 {
 			kim := attach(t, h, directOptions{user: "kim"})

@@ -3,8 +3,10 @@ package parley
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Result says what became of a message.
@@ -26,6 +28,8 @@ type Result struct {
 	// badge of an app icon; 0 for other topics.
 	Unread int
 }
+
+var errPayloadText = errors.New("parley: payload: its JSON is not UTF-8")
 
 // SendOption is an option of a single send.
 type SendOption func(*sendOptions)
@@ -95,6 +99,9 @@ func (h *Hub) marshal(v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parley: payload: %w", err)
 	}
+	if !utf8.Valid(data) { // of a json.RawMessage or MarshalJSON; it would end every connection that it reaches
+		return nil, errPayloadText
+	}
 	if limit := h.opts.QueueSize / 2; len(data) > limit {
 		return nil, fmt.Errorf("%w: %d bytes of JSON, the limit is %d (half of Options.QueueSize)", ErrTooLarge, len(data), limit)
 	}
@@ -159,7 +166,8 @@ func (h *Hub) Private(ctx context.Context, id string, v any, opts ...SendOption)
 // mail is a message on its way to a user.
 type mail struct {
 	outgoing
-	sender string // the user id of the client that sent it; "" for the application
+	sender  string // the user id of the client that sent it; "" for the application
+	account string // whose quota it counts against
 }
 
 func (h *Hub) private(ctx context.Context, id string, m mail) (Result, error) {
@@ -192,10 +200,14 @@ func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 	if mutant("offline") && t.roster.count.Load() == 0 {
 		return Result{}, nil
 	}
-	if t.roster.count.Load() == 0 {
-		if err := h.mayStore(ctx, id, m.sender); err != nil {
+	granted := id + "\x00" + m.key // as no id has control characters, this is no other's
+	if t.roster.count.Load() == 0 && (m.key == "" || !h.quota.wasGranted(granted)) {
+		if err := h.mayStore(ctx, id, m); err != nil {
 			return Result{}, err
 		}
+	}
+	if m.sender != "" && m.key != "" {
+		h.quota.grant(granted) // what is sent again must be answered like the first time, whoever has come or gone (P4.2)
 	}
 	p := t.publication(m.data, m.key)
 	p.entry.TTL, p.entry.ReceiveIn = m.ttl, h.receiveIn(m.receiveIn)
@@ -206,19 +218,24 @@ func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 }
 
 // mayStore decides whether a message to a user who is not connected here may fill the user's inbox.
-func (h *Hub) mayStore(ctx context.Context, userID, sender string) error {
-	exists := h.opts.UserExists
-	if exists == nil {
-		if sender != "" && h.opts.Broker == nil {
+func (h *Hub) mayStore(ctx context.Context, userID string, m mail) error {
+	if h.opts.UserExists == nil {
+		if m.sender != "" && h.opts.Broker == nil {
 			return ErrNotFound // users who may not exist get no inbox from clients
 		}
-	} else if ok, err := exists(ctx, userID); err != nil {
+	} else if ok, err := h.userExists(ctx, userID); err != nil {
 		return fmt.Errorf("parley: Options.UserExists: %w", err)
 	} else if !ok {
 		return ErrNotFound
 	}
-	if sender != "" && !h.quota.allow(sender) {
-		return NewError(CodeLimit, "too many private messages to users who are away: try again later")
+	if m.sender != "" && !h.quota.allow(m.account) {
+		return NewError(CodeLimit, "too many private messages to users who are not connected here: try again later")
 	}
 	return nil
+}
+
+// userExists asks the application. It may do so in a goroutine of ours, where a panic would end the process.
+func (h *Hub) userExists(ctx context.Context, userID string) (ok bool, err error) {
+	defer h.stats.panicked(&err)
+	return h.opts.UserExists(ctx, userID)
 }

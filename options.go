@@ -60,7 +60,9 @@ type Options struct {
 	// users who are connected (without a Broker to this node). An error fails the send. It runs without any lock held.
 	UserExists func(ctx context.Context, userID string) (bool, error)
 	// PrivateQuota is how many private messages a user may send in an hour to users who are not
-	// connected to this node, over all connections to it. More are refused with CodeLimit. Default 60; negative: no limit.
+	// connected to this node, over all connections to it; anonymous users of one ClientIP share one. More are refused with CodeLimit. What goes to users
+	// who are connected is bounded by RateLimit alone; Authorize can narrow it. Default 60, and 1,200 with a
+	// Broker, where those on other nodes count as not connected; negative: no limit.
 	PrivateQuota int
 	// UndeliveredAfter is the time after which Hooks.Undelivered hears of what no device has received. Default 1 min; negative: only of
 	// sends with WithUndeliveredAfter. Without the hook it has no effect. The hook is called up to a quarter of this time later, and up to 5 s.
@@ -166,7 +168,8 @@ type Hooks struct {
 	// and no device of the user has received it, to send an e-mail or a push: once per cluster, in a goroutine of its own. ctx ends after 45
 	// s or with Shutdown. After an error, a panic, a longer run or the end of the process it runs again, a minute later or on another
 	// node: a provider's idempotency key can be made of Inbox.Epoch and Entry.Offset. With this hook v1 clients send receipts (P8.6);
-	// plain clients cannot, so for users who have only these it runs always.
+	// plain clients cannot, so for users who have only these it runs always. Set it on all nodes or none: one without it asks for
+	// no receipts. What Options.Inbox pushed out, or what expired, before the time was over is not told.
 	Undelivered func(ctx context.Context, u Undelivered) error
 	// Message runs before a client's room message, private message or
 	// broadcast is accepted, after Authorize. An error refuses it, see Error.
@@ -218,6 +221,9 @@ func (o *Options) setDefaults() error {
 	or(&o.RateLimit, 50)
 	or(&o.RateBurst, 200)
 	or(&o.MaxPerUser, 16)
+	if o.Broker != nil {
+		or(&o.PrivateQuota, 1200)
+	}
 	or(&o.PrivateQuota, 60)
 	or(&o.UndeliveredAfter, time.Minute)
 	or(&o.MaxRooms, 128)
@@ -242,6 +248,7 @@ func (o *Options) check() error {
 		{"SessionKey (it must have 32 bytes)", len(o.SessionKey) == 0 || len(o.SessionKey) >= 32},
 		{"RateBurst", o.RateBurst > 0},
 		{"MaxRooms", o.MaxRooms > 0},
+		{"QueueSize (40 bytes for each of Inbox.Messages: the read state goes with the first page)", o.QueueSize >= 40*o.Inbox.Messages},
 		{"QueueSize (it must hold four messages of MaxMessageSize)", o.QueueSize >= 4*o.MaxMessageSize},
 	} {
 		if !v.ok {

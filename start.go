@@ -137,7 +137,6 @@ func (c *Conn) openInbox() {
 		c.offer.inbox = nil
 	}
 	pos := c.offer.inbox
-	c.tookAlready(pos)
 	if c.readInbox(pos) != nil {
 		c.later("the inbox", func() error { return c.readInbox(pos) })
 	}

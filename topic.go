@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,7 +41,9 @@ type topic struct {
 	last  int64
 
 	recent recent // what was read of the log
-	link   link   // to the other nodes
+
+	resolving atomic.Bool // see resolve
+	link      link        // to the other nodes
 }
 
 // publication is one message on its way through a topic.

@@ -2,6 +2,7 @@ package parley
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"runtime/debug"
 	"sync"
@@ -9,10 +10,12 @@ import (
 )
 
 const (
-	// overdueBatch is how many undelivered entries are taken at once. Their hooks run at the same time.
-	overdueBatch = 16
-	// overdueLease is how long a node has for the hook: after it the entry is anybody's again.
+	// overdueCalls is how many hooks run at the same time. One that hangs holds up no others.
+	overdueCalls = 16
+	// overdueLease is how long a node has for the hook, and to say that it was called: after it the entry is anybody's again.
 	overdueLease = time.Minute
+	// overdueBudget is the part of it that the hook gets.
+	overdueBudget = 45 * time.Second
 	// overduePause is the longest time between two looks. A look finds nothing most of the time, and then costs an index lookup.
 	overduePause = 5 * time.Second
 )
@@ -46,51 +49,67 @@ func (h *Hub) watchOverdue() {
 	if after := h.opts.UndeliveredAfter; after > 0 {
 		pause = min(pause, max(after/4, 100*time.Millisecond))
 	}
+	calls := undeliveredCalls{hub: h, slots: make(chan struct{}, overdueCalls)}
+	defer calls.running.Wait()
 	for {
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)): // nodes take turns
 		case <-h.ctx.Done():
 			return
 		}
-		for h.tellOverdue() == overdueBatch && h.ctx.Err() == nil {
+		for calls.start() && h.ctx.Err() == nil {
 			continue
 		}
 	}
 }
 
-// tellOverdue takes a batch from the Store, calls the hook for each, and returns how many there were.
-func (h *Hub) tellOverdue() int {
+// undeliveredCalls are the calls of the hook that run now.
+type undeliveredCalls struct {
+	hub     *Hub
+	slots   chan struct{} // holds a token for each
+	running sync.WaitGroup
+}
+
+// start takes from the Store as much as there are slots for, and reports whether there may be more to do at once.
+func (o *undeliveredCalls) start() (more bool) {
+	free := cap(o.slots) - len(o.slots) // only this goroutine takes slots
+	if free == 0 {
+		return false
+	}
+	h := o.hub
 	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
+	defer cancel()
 	lease := overdueLease
 	if mutant("overdue-nolease") {
 		lease = time.Millisecond
 	}
-	overdue, err := h.opts.Store.Overdue(ctx, overdueBatch, lease)
-	cancel()
+	entries, err := h.opts.Store.Overdue(ctx, free, lease)
 	if err != nil {
 		if h.ctx.Err() == nil {
-			h.stats.storeErrors.Add(1)
-			h.logError("parley: store: overdue failed", "error", err)
+			_ = h.storeError("overdue", err)
 		}
-		return 0
+		return false
 	}
-	var calls sync.WaitGroup
-	for _, o := range overdue {
-		calls.Go(func() { h.tellUndelivered(o) })
+	until := time.Now().Add(overdueLease)
+	for _, e := range entries {
+		o.slots <- struct{}{}
+		o.running.Go(func() {
+			defer func() { <-o.slots }()
+			h.tellUndelivered(e, until)
+		})
 	}
-	calls.Wait()
-	return len(overdue)
+	return len(entries) == free
 }
 
 // tellUndelivered calls the hook. Only when it has succeeded the entry is done with: until
 // then, should the process end, another node calls after the lease.
-func (h *Hub) tellUndelivered(o OverdueEntry) {
+func (h *Hub) tellUndelivered(o OverdueEntry, until time.Time) {
 	if len(o.Topic) <= len(userPrefix) || o.Topic[:len(userPrefix)] != userPrefix {
 		return // not one of ours
 	}
 	t := h.acquire(o.Topic)
 	defer t.release()
-	ctx, cancel := context.WithTimeout(h.ctx, overdueLease*3/4)
+	ctx, cancel := context.WithTimeout(h.ctx, overdueBudget)
 	defer cancel()
 	page, err := t.read(ctx, Query{})
 	if err != nil || page.Epoch != o.Epoch { // or lost meanwhile
@@ -108,8 +127,25 @@ func (h *Hub) tellUndelivered(o OverdueEntry) {
 	if mutant("overdue-again") {
 		return
 	}
-	// Not with h.ctx: what the hook has done must not be done again because of a Shutdown meanwhile.
-	_, _ = t.storeMark(context.WithoutCancel(ctx), Mark{As: MarkReceived, Epoch: o.Epoch, Offsets: []int64{o.Entry.Offset}})
+	t.confirm(o, until)
+}
+
+// confirm tells the Store that the hook was called, until the lease is over: should that fail, it is called again. It
+// goes on during a Shutdown.
+func (t *topic) confirm(o OverdueEntry, until time.Time) {
+	ctx, cancel := context.WithDeadline(context.WithoutCancel(t.hub.ctx), until)
+	defer cancel()
+	for wait := 100 * time.Millisecond; ; wait *= 2 {
+		_, err := t.storeMark(ctx, Mark{As: MarkReceived, Epoch: o.Epoch, Offsets: []int64{o.Entry.Offset}})
+		if err == nil || !errors.Is(err, ErrStore) {
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 func (h *Hub) callUndelivered(ctx context.Context, u Undelivered) (err error) {

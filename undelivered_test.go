@@ -112,9 +112,6 @@ func TestReceipts(t *testing.T) {
 			_, err := h.Inbox("kim").MarkRead(t.Context(), Selection{UpTo: at.Offset})
 			require.NoError(t, err)
 		},
-		"position": func(_ *testing.T, _ *Hub, kim *direct, at Result) {
-			kim.tookAlready(&position{at.Epoch, at.Offset})
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {

@@ -41,6 +41,9 @@ func (c *wireClient) Leave(room string) {
 	if r := c.room(room); r != nil && r.want {
 		r.want = false
 		c.step(r)
+		if c.conn != nil && c.conn.greeted {
+			c.getReady(c.conn) // it may have waited for this room only
+		}
 		c.flush()
 	}
 }

@@ -63,7 +63,7 @@ func (s *Store) cleanLoop() {
 			return
 		case <-time.After(pause):
 		}
-		if err := s.clean(s.closing); err != nil && s.closing.Err() == nil {
+		if err := protect(func() error { return s.clean(s.closing) }); err != nil && s.closing.Err() == nil {
 			s.opts.Logger.Warn("parley: cleaning up the database", "error", err)
 		}
 	}
@@ -87,6 +87,9 @@ func (s *Store) clean(ctx context.Context) error {
 		func(tx *sql.Tx) (bool, error) { return s.cleanMembers(ctx, tx) },
 		func(tx *sql.Tx) (bool, error) { return s.cleanExpired(ctx, tx) },
 		func(tx *sql.Tx) (more bool, err error) {
+			if len(hinted) == 0 {
+				return false, nil
+			}
 			n := min(len(hinted), cleanTopics)
 			more, err = s.cleanTopics(ctx, tx, hinted[:n], &empty)
 			if err == nil && !more {
@@ -95,7 +98,14 @@ func (s *Store) clean(ctx context.Context) error {
 			return more || len(hinted) > 0, err
 		},
 		func(tx *sql.Tx) (bool, error) { return s.cleanTopics(ctx, tx, nil, &empty) },
-		func(tx *sql.Tx) (bool, error) { return false, s.dropTopics(ctx, tx, empty) },
+		func(tx *sql.Tx) (bool, error) {
+			n := min(len(empty), s.opts.CleanRows)
+			err := s.dropTopics(ctx, tx, empty[:n])
+			if err == nil {
+				empty = empty[n:]
+			}
+			return len(empty) > 0, err
+		},
 	} {
 		if err := s.repeat(ctx, step); err != nil && firstErr == nil {
 			firstErr = err

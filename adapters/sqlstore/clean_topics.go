@@ -18,7 +18,7 @@ const (
 SELECT t.id, t.top, t.age, t.last_at, CASE WHEN t.age > 0 AND t.last_at <= w.now - t.age THEN t.top + 1
   ELSE coalesce((SELECT e.pos FROM {p}entries e WHERE e.topic_id = t.id AND e.pos >= t.first AND (t.age = 0 OR e.stored_at > w.now - t.age)
     ORDER BY e.pos LIMIT 1), t.top + 1) END
-FROM w JOIN {p}topics t ON t.id = w.t ORDER BY t.id {for update}`
+FROM w JOIN {p}topics t ON t.id = w.t ORDER BY t.name {for update}`
 	// What is not kept goes, but keys are remembered until their window is over.
 	deleteEntries = `WITH w(t, lo, cut) AS ({w})
 DELETE FROM {p}entries WHERE (topic_id, pos) IN (

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// clashTries is how often a transaction is repeated that had to give way to another one.
-const clashTries = 8
+// A transaction that had to give way to another one is repeated after clashPause, which doubles up to clashSlowest.
+const clashPause, clashSlowest = 2 * time.Millisecond, 100 * time.Millisecond
 
 // commitLoop carries out the requests, one transaction after the other. Those that
 // come meanwhile are the next batch.
@@ -23,20 +23,24 @@ func (s *Store) commitLoop() {
 			return
 		case <-s.queue.wake:
 		}
+		if s.closing.Err() != nil {
+			return // both may have been ready
+		}
 		if batch := s.queue.take(s.opts.BatchRows, s.opts.BatchBytes); len(batch) > 0 {
-			s.commit(batch)
+			s.commit(batch, time.Now().Add(s.opts.Timeout))
 		}
 	}
 }
 
 // commit carries out a batch. If the database refuses it, it is cut in two, until
-// only those fail that are at fault.
-func (s *Store) commit(batch []*request) {
+// only those fail that are at fault. That ends at a time: a database that
+// refuses everything, and takes long to say so, holds nobody up for longer.
+func (s *Store) commit(batch []*request, until time.Time) {
 	err := s.attempt(batch)
-	if err != nil && len(batch) > 1 && refused(err) {
+	if err != nil && len(batch) > 1 && refused(err) && s.closing.Err() == nil && time.Now().Before(until) {
 		half := len(batch) / 2
-		s.commit(batch[:half])
-		s.commit(batch[half:])
+		s.commit(batch[:half], until)
+		s.commit(batch[half:], until)
 		return
 	}
 	if err != nil {
@@ -51,8 +55,10 @@ func (s *Store) commit(batch []*request) {
 func (s *Store) attempt(batch []*request) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.opts.Timeout) // not ended by Close
 	defer cancel()
-	pause := 2 * time.Millisecond
-	for try := 1; ; try++ {
+	if s.clock.stale() {
+		_ = s.clock.sync(ctx, s.db) // what is wrong with the database the transaction will tell
+	}
+	for pause := clashPause; ; pause = min(2*pause, clashSlowest) {
 		err := s.transaction(ctx, func(tx *sql.Tx) error { return s.carryOut(ctx, tx, batch) })
 		var absent absentError
 		switch {
@@ -66,14 +72,14 @@ func (s *Store) attempt(batch []*request) error {
 			continue // with the topics that were absent
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w after %v (Options.Timeout): %w", ctx.Err(), s.opts.Timeout, err)
-		case try >= clashTries || !clash(err):
+		case !clash(err):
 			return err
 		}
 		select {
 		case <-s.closing.Done():
 			return err
+		case <-ctx.Done():
 		case <-time.After(pause):
-			pause *= 2
 		}
 	}
 }

@@ -3,6 +3,8 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -29,13 +31,8 @@ func (d Dialect) String() string {
 	return "Dialect(" + strconv.Itoa(int(d)) + ")"
 }
 
-// parameters is how many of them one statement may have, less some for safety.
-func (d Dialect) parameters() int {
-	if d == SQLite {
-		return 30_000
-	}
-	return 60_000
-}
+// sqliteParameters is how many one statement may have, less some for safety.
+const sqliteParameters = 30_000
 
 // words are what the dialects say differently.
 func (d Dialect) words(prefix string) []string {
@@ -78,57 +75,63 @@ type executor interface {
 // integer, b for bytes.
 type columns string
 
-// table writes rows as the text of a VALUES list, and their arguments. On
-// PostgreSQL it is filled up with rows of NULLs to a power of two, so that a
-// driver that prepares statements meets few different ones; no statement here
-// takes notice of a row whose first column is NULL.
+// table writes rows as the text of a query, and their arguments. On PostgreSQL there is one
+// argument for each column, an array: so the text is the same for any number
+// of rows, and the server has little to parse and to plan.
 func (c columns) table(d Dialect, rows [][]any) (string, []any) {
-	var b strings.Builder
-	args := make([]any, 0, len(rows)*len(c))
-	n := len(rows)
 	if d == PostgreSQL {
-		for n = 1; n < len(rows); n *= 2 {
-		}
+		return c.arrays(rows)
 	}
-	b.WriteString("VALUES ")
-	for i := range n {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteByte('(')
-		for j := range c {
-			if j > 0 {
-				b.WriteByte(',')
-			}
-			b.WriteString(c.placeholder(d, i, j))
-			if i < len(rows) {
-				args = append(args, rows[i][j])
-			} else {
-				args = append(args, nil)
-			}
-		}
-		b.WriteByte(')')
+	row := "(?" + strings.Repeat(",?", len(c)-1) + ")"
+	args := make([]any, 0, len(rows)*len(c))
+	for _, r := range rows {
+		args = append(args, r...)
 	}
-	return b.String(), args
+	return "VALUES " + row + strings.Repeat(","+row, len(rows)-1), args
 }
 
-func (c columns) placeholder(d Dialect, i, j int) string {
-	if d == SQLite {
-		return "?"
+// arrays are rows as arrays in the text form, which every driver can send.
+func (c columns) arrays(rows [][]any) (string, []any) {
+	var text strings.Builder
+	args := make([]any, len(c))
+	for j := range c {
+		kind := "bigint"
+		if c[j] == 'b' {
+			kind = "bytea"
+		}
+		fmt.Fprintf(&text, "%s$%d::%s[]", map[bool]string{true: "SELECT * FROM unnest(", false: ", "}[j == 0], j+1, kind)
+		list := []byte("{")
+		for i, row := range rows {
+			if i > 0 {
+				list = append(list, ',')
+			}
+			list = appendElement(list, row[j])
+		}
+		args[j] = string(append(list, '}'))
 	}
-	p := "$" + strconv.Itoa(i*len(c)+j+1)
-	if i > 0 {
-		return p // the first row tells the types
+	return text.String() + ")", args
+}
+
+// appendElement writes an element of an array: nil, bytes or an integer.
+func appendElement(list []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return append(list, "NULL"...)
+	case []byte:
+		return append(hex.AppendEncode(append(list, `"\\x`...), v), '"')
+	case int:
+		return strconv.AppendInt(list, int64(v), 10)
+	default:
+		return strconv.AppendInt(list, v.(int64), 10)
 	}
-	if c[j] == 'b' {
-		return p + "::bytea"
-	}
-	return p + "::bigint"
 }
 
 // chunks calls f for as many rows at a time as go into one statement.
 func (s *Store) chunks(c columns, rows [][]any, f func(table string, args []any) error) error {
-	limit := min(s.opts.Dialect.parameters()/len(c), 1024)
+	limit := 10_000
+	if s.opts.Dialect == SQLite {
+		limit = min(sqliteParameters/len(c), 1024)
+	}
 	for len(rows) > 0 {
 		n := min(len(rows), limit)
 		table, args := c.table(s.opts.Dialect, rows[:n])

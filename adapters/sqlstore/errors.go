@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime/debug"
 	"strings"
 )
 
@@ -17,6 +18,20 @@ var ErrClosed = errors.New("sqlstore: closed")
 type commitError struct{ error }
 
 func (e commitError) Unwrap() error { return e.error }
+
+// caught is deferred around calls of a driver or a hook in a goroutine of ours, where a panic
+// would end the process: it makes *err of one.
+func caught(err *error) {
+	if v := recover(); v != nil {
+		*err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+	}
+}
+
+// protect calls f, and makes an error of a panic.
+func protect(f func() error) (err error) {
+	defer caught(&err)
+	return f()
+}
 
 // state returns the SQLSTATE of an error, "" if it has none.
 func state(err error) string {
@@ -51,14 +66,17 @@ func refused(err error) bool {
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrClosed), clash(err):
 		return false
 	}
-	switch s := state(err); {
-	case s == "":
-		return true
-	default:
-		// 08 connection, 53 resources, 57 operator, 58 system, 42 syntax or rights: the same for all.
-		return !strings.Contains("08 53 57 58 42", s[:2])
+	for _, class := range sameForAll {
+		if strings.HasPrefix(state(err), class) {
+			return false
+		}
 	}
+	return true
 }
+
+// sameForAll are classes of SQLSTATEs: connection, state of the transaction (as that of a server that only
+// reads), rights and syntax, resources, operator, system.
+var sameForAll = []string{"08", "25", "28", "42", "53", "57", "58"}
 
 // wrap names the package. Drivers have errors of their own for a query that ctx
 // ended: then the result wraps ctx.Err(), too.

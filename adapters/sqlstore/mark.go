@@ -52,12 +52,15 @@ type marking struct {
 // carryOutMarks carries out requests, each on another one of the locked topics.
 func (s *Store) carryOutMarks(ctx context.Context, tx *sql.Tx, now int64, topics map[string]*topic, requests []*request) error {
 	all := map[int64]*marking{}
+	epoch := ""
 	for _, r := range requests {
 		t := topics[r.topic]
 		if t == nil {
-			epoch, err := s.absentEpoch(ctx, tx)
-			if err != nil {
-				return err
+			if epoch == "" {
+				var err error
+				if epoch, err = s.absentEpoch(ctx, tx); err != nil {
+					return err
+				}
 			}
 			r.mark.result = parley.Marked{Log: parley.Log{Epoch: epoch}}
 			continue

@@ -52,7 +52,11 @@ func (s *Store) Enqueue(ctx context.Context, tx Execer, n Notification) error {
 	if n.ID == "" {
 		n.ID = rand.Text()
 	}
-	_, err = tx.ExecContext(ctx, s.text(enqueue), []byte(n.UserID), []byte(n.ID), []byte(n.Kind), millis(max(n.TTL, 0)), data, s.clock.now())
+	at := int64(0) // due, whatever the clock of the database says
+	if s.clock.at.Load() > 0 {
+		at = s.clock.now()
+	}
+	_, err = tx.ExecContext(ctx, s.text(enqueue), []byte(n.UserID), []byte(n.ID), []byte(n.Kind), millis(max(n.TTL, 0)), data, at)
 	if err != nil {
 		return fmt.Errorf("sqlstore: Enqueue: %w", err)
 	}

@@ -65,7 +65,12 @@ func (s *Store) change(ctx context.Context, changes []change) error {
 	if len(changes) == 0 {
 		return s.ready(ctx)
 	}
-	return s.do(ctx, &request{sets: changes, rows: len(changes)})
+	for part := range slices.Chunk(changes, s.opts.BatchRows) { // many users hold nobody up, and take as long as they take
+		if err := s.do(ctx, &request{sets: part, rows: len(part)}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const (

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/parley-go/parley"
@@ -22,12 +23,23 @@ type request struct {
 
 	rows, bytes int
 	done        chan error // gets the outcome; has room for it
+	state       waitState  // guarded by queue.mu
 }
+
+// waitState is where a request is.
+type waitState int
+
+const (
+	queued waitState = iota
+	taken            // for a transaction
+	left             // by its caller, before it was taken
+)
 
 // queue holds the requests that wait, in the order in which they came.
 type queue struct {
 	mu      sync.Mutex // guards the fields below
 	waiting []*request
+	left    int // how many of waiting nobody waits for any more
 	closed  bool
 
 	wake chan struct{} // has a value if waiting is not empty
@@ -52,8 +64,31 @@ func (s *Store) do(ctx context.Context, r *request) error {
 	case err := <-r.done:
 		return err
 	case <-ctx.Done():
+		if s.queue.leave(r) {
+			return fmt.Errorf("sqlstore: not written: %w", ctx.Err())
+		}
 		return fmt.Errorf("sqlstore: the write may still take place: %w", ctx.Err())
 	}
+}
+
+// leaveAtLeast is how many requests have to be left before the queue is rid of them.
+const leaveAtLeast = 64
+
+// leave takes back a request that waits, and reports whether it still did. So however long the
+// database hangs, the queue holds no more than the callers that wait.
+func (q *queue) leave(r *request) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if r.state != queued {
+		return false
+	}
+	r.state = left
+	r.append, r.mark, r.sets, r.alone = nil, nil, nil, nil // their memory goes now
+	if q.left++; q.left >= leaveAtLeast && q.left > len(q.waiting)/2 {
+		q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool { return r.state == left })
+		q.left = 0
+	}
+	return true
 }
 
 func (q *queue) poke() {
@@ -73,12 +108,21 @@ func (q *queue) take(rows, bytes int) []*request {
 	rest := q.waiting[:0:0]
 	topics := map[string]*request{} // nil: whatever is waiting for it has to wait
 	full := false
-	for _, r := range q.waiting {
+	for i, r := range q.waiting {
+		if full { // so a long queue costs no more than a short one
+			rest = append(rest, q.waiting[i:]...)
+			break
+		}
+		if r.state == left {
+			q.left--
+			continue
+		}
 		if err := r.ctx.Err(); err != nil {
+			r.state = taken
 			r.done <- fmt.Errorf("sqlstore: not written: %w", err)
 			continue
 		}
-		wait := full || len(batch) > 0 && (r.alone != nil || batch[0].alone != nil || r.rows > rows || r.bytes > bytes)
+		wait := len(batch) > 0 && (r.alone != nil || batch[0].alone != nil || r.rows > rows || r.bytes > bytes)
 		if r.topic != "" || r.append != nil || r.mark != nil {
 			if before, ok := topics[r.topic]; ok && !goesWith(before, r) {
 				wait = true
@@ -89,9 +133,10 @@ func (q *queue) take(rows, bytes int) []*request {
 		}
 		if wait {
 			rest = append(rest, r)
-			full = full || r.topic == "" || r.rows > rows || r.bytes > bytes // these wait for no particular topic
+			full = r.topic == "" || r.rows > rows || r.bytes > bytes // these wait for no particular topic
 			continue
 		}
+		r.state = taken
 		batch = append(batch, r)
 		rows, bytes = rows-r.rows, bytes-r.bytes
 	}
@@ -113,9 +158,10 @@ func (q *queue) end() {
 	defer q.mu.Unlock()
 	q.closed = true
 	for _, r := range q.waiting {
+		r.state = taken
 		r.done <- ErrClosed
 	}
-	q.waiting = nil
+	q.waiting, q.left = nil, 0
 }
 
 // appendRequest is an Append. The results are valid after done.

@@ -162,8 +162,11 @@ func (s *Store) relay(ctx context.Context, hub Notifier, w *waiting) {
 		return // the lease is over: somebody claims it again
 	}
 	s.relays.begin(w)
-	_, err := hub.Notify(ctx, w.user, json.RawMessage(w.data),
-		parley.WithID(w.id), parley.WithKind(w.kind), parley.WithTTL(time.Duration(w.ttl)*time.Millisecond))
+	err := protect(func() error { // a panic over one notification is no reason not to send the others
+		_, err := hub.Notify(ctx, w.user, json.RawMessage(w.data),
+			parley.WithID(w.id), parley.WithKind(w.kind), parley.WithTTL(time.Duration(w.ttl)*time.Millisecond))
+		return err
+	})
 	switch {
 	case err == nil:
 		s.relays.end(w)

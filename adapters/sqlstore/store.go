@@ -70,8 +70,9 @@ func (s *Store) Close() error {
 const lockSQLite = `DELETE FROM {p}schema WHERE version = 0`
 
 // transaction runs f in a transaction that may write. What f returns wins over
-// what else goes wrong; an error of the COMMIT is a commitError.
-func (s *Store) transaction(ctx context.Context, f func(tx *sql.Tx) error) error {
+// what else goes wrong; an error of the COMMIT is a commitError. A panic becomes an error.
+func (s *Store) transaction(ctx context.Context, f func(tx *sql.Tx) error) (err error) {
+	defer caught(&err)
 	var opts *sql.TxOptions
 	if s.opts.Dialect == PostgreSQL {
 		// Each statement sees what was committed before it: after waiting for a lock that is needed.
@@ -87,13 +88,13 @@ func (s *Store) transaction(ctx context.Context, f func(tx *sql.Tx) error) error
 		_, err = tx.ExecContext(ctx, s.text(lockSQLite))
 	}
 	if err == nil {
-		err = f(tx)
+		err = protect(func() error { return f(tx) })
 	}
 	if err != nil {
 		_ = tx.Rollback() // the first error says more
 		return err
 	}
-	if err := tx.Commit(); err != nil {
+	if err := protect(tx.Commit); err != nil {
 		return commitError{err}
 	}
 	return nil

@@ -66,6 +66,6 @@ func (s *Shop) order(ctx context.Context, id, customer string, cancel bool) erro
 // relay sends what was enqueued, until ctx ends.
 func (s *Shop) relay(ctx context.Context) {
 	if err := s.Store.Relay(ctx, s.Hub); err != nil && ctx.Err() == nil {
-		s.say("relay ended: %v", err)
+		fmt.Fprintln(s.cfg.log(), "the relay has ended:", err)
 	}
 }

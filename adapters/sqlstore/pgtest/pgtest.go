@@ -128,10 +128,22 @@ func (s *Server) await(up bool) error {
 // they end, as they do when the test binary ends for whatever reason. Then it
 // stops the server and removes its directory.
 const look = `
+# await waits until a process is gone, or in one of these states.
+await() {
+  while s=$(cat "/proc/$1/stat" 2>/dev/null); do
+    s=${s##*) }
+    case $2 in *${s%% *}*) return ;; esac
+    sleep 0.01
+  done
+}
 while read -r word; do
   case $word in
   start) "$0/postgres" -D "$1/data" -k "$1" -c listen_addresses= -c max_connections=200 >>"$1/log" 2>&1 </dev/null & pid=$! ;;
-  kill) kill -9 $pid $(cat /proc/$pid/task/$pid/children 2>/dev/null); wait $pid ;;
+  kill)
+    kill -STOP $pid; await $pid TZX # so that it starts no more of them
+    all=$(cat /proc/$pid/task/$pid/children 2>/dev/null)
+    kill -9 $pid $all; wait $pid
+    for p in $all; do await $p ZX; done ;; # no server starts while one has the shared memory
   esac
 done
 kill -QUIT $pid; wait $pid
