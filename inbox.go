@@ -227,10 +227,17 @@ func (t *topic) readMarks() error {
 	}
 	defer t.endTurn()
 	page, err := t.read(ctx, Query{Limit: 1})
-	if err == nil {
+	if err == nil && t.at(page.Epoch) { // of another log the devices are told with its first message
 		t.tellMarks(page)
 	}
 	return err
+}
+
+// at reports whether the last message fanned out is of this epoch.
+func (t *topic) at(epoch string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.epoch == epoch
 }
 
 // tellMarks tells the devices the read state of all that is kept.

@@ -130,18 +130,19 @@ func (h *Hub) tellUndelivered(o OverdueEntry, until time.Time) {
 	t.confirm(o, until)
 }
 
-// confirm tells the Store that the hook was called, until the lease is over: should that fail, it is called again. It
-// goes on during a Shutdown.
+// confirm tells the Store that the hook was called, until the lease is over: should that fail, it is called again. A
+// Shutdown leaves it one more try.
 func (t *topic) confirm(o OverdueEntry, until time.Time) {
 	ctx, cancel := context.WithDeadline(context.WithoutCancel(t.hub.ctx), until)
 	defer cancel()
 	for wait := 100 * time.Millisecond; ; wait *= 2 {
 		_, err := t.storeMark(ctx, Mark{As: MarkReceived, Epoch: o.Epoch, Offsets: []int64{o.Entry.Offset}})
-		if err == nil || !errors.Is(err, ErrStore) {
+		if err == nil || !errors.Is(err, ErrStore) || t.hub.ctx.Err() != nil {
 			return
 		}
 		select {
 		case <-time.After(wait):
+		case <-t.hub.ctx.Done(): // once more
 		case <-ctx.Done():
 			return
 		}

@@ -125,13 +125,11 @@ func (w *inboxJudge) live(e Event) {
 	}
 }
 
-// overtaken judges the state with which the Go client shows a message: marks may have come before it (P8.5).
+// overtaken judges the state with which the Go client shows a message: marks may have come before it, alone or in an inbox (P8.5).
 func (w *inboxJudge) overtaken(d *device, e Event) {
-	for _, m := range d.marks {
-		if covers(m.Spans, e.Place.Offset) && d.state(e.Place.Offset) != e.Mark.As {
-			w.fault("P7", fmt.Sprintf("an entry is shown as %s, but was told to be %s", markNames[e.Mark.As], markNames[d.state(e.Place.Offset)]), d.base, m, e)
-			return
-		}
+	if told := d.state(e.Place.Offset); told != e.Mark.As {
+		w.fault("P7", fmt.Sprintf("an entry is shown as %s, but was told to be %s", markNames[e.Mark.As], markNames[told]),
+			append(append([]Event{d.base}, d.marks...), e)...)
 	}
 }
 
@@ -185,12 +183,19 @@ func (w *inboxJudge) stands(e Event) {
 	}
 }
 
+// acknowledged reports whether anything in a log was by then: the devices have been told of that.
+func (w *inboxJudge) acknowledged(stands Event) bool {
+	return slices.ContainsFunc(w.judge.log(stands.Topic).acks, func(ack Event) bool {
+		return ack.Place.Epoch == stands.Place.Epoch && ack.N < stands.N
+	})
+}
+
 // agrees compares what a device knows with what is. Until something comes it does not know what has expired, nor of a message that
 // was stored, but not acknowledged. Between nodes marks may get lost on their way: then what is told at connecting counts.
 func (w *inboxJudge) agrees(d *device, e Event, expired int) {
 	strict := e.Code != "quiet"
 	if d.base.Place.Epoch != e.Place.Epoch {
-		if strict || w.history.Nodes == 1 && e.Place.Offset > 0 {
+		if strict || w.history.Nodes == 1 && w.acknowledged(e) {
 			w.fault("P7", fmt.Sprintf("client %d knows another log", d.client), d.base, e)
 		}
 		return

@@ -73,6 +73,31 @@ func marked() []Event {
 	return lines(two(), ask(m), apply(m, 2, spans(1, 1), 1, 3), told(parley.MarkRead, spans(1, 1), 1, 3), acked(1, 3))
 }
 
+// ahead connects client 1 with an inbox that has a mark of a message that is still to come, which is then shown as this.
+func ahead(shown parley.MarkAs) []Event {
+	m, first := upTo(parley.MarkRead, 1), notify(1, "a", 1, 1)
+	base, message := home()[2], noticed(1, "a", 0, 2)
+	base.Count, base.Inbox = &Count{0, 2}, &Standing{Read: spans(1, 1)}
+	message[0].Mark = &Marking{As: shown}
+	return lines(home()[:2], first[:2], ask(m), apply(m, 1, spans(1, 1), 0, 2), one(base), message, first[2:], acked(0, 2),
+		stands(1, Standing{Read: spans(1, 1)}, 0, 2))
+}
+
+// lost has the Store lose the log, and take a message into the new one: how says what becomes of that.
+func lost(how Kind) []Event {
+	after := func(e Event) Event {
+		e.Client, e.Topic, e.ID = App, inbox, "c"
+		return e
+	}
+	s := stands(1, Standing{}, 1, 1)
+	s[0].Place.Epoch, s[0].Entries[0].Place.Epoch = "f", "f"
+	return lines(two(), []Event{
+		after(Event{Kind: Send}),
+		after(Event{Kind: Stored, Label: "c", Place: Place{"f", 1}, Count: &Count{1, 1}}),
+		after(Event{Kind: how, Place: Place{"f", 1}, Code: "failed"}),
+	}, s)
+}
+
 func judgeInbox(events []Event) *History {
 	return &History{Events: events, Nodes: 1, Keep: func(string) int { return 30 }}
 }
@@ -87,6 +112,8 @@ func TestGoodInboxes(t *testing.T) {
 		"news out of order": lines(two(), ask(upTo(parley.MarkRead, 2)), apply(upTo(parley.MarkRead, 2), 2, spans(1, 2), 0, 3),
 			one(Event{Kind: Mark, Client: 3, Topic: inbox, ID: "l", Mark: upTo(parley.MarkUnread, 2)}), apply(upTo(parley.MarkUnread, 2), 2, spans(1, 2), 2, 4),
 			told(parley.MarkUnread, spans(1, 2), 2, 4), told(parley.MarkRead, spans(1, 2), 0, 3), stands(2, Standing{}, 2, 4)),
+		"an inbox that is ahead":                  ahead(parley.MarkRead),
+		"a log of which nobody has said anything": lost(Lost),
 		"refused": lines(two(), ask(upTo(parley.MarkRead, 9)), apply(upTo(parley.MarkRead, 9), 2, nil, 2, 2),
 			one(Event{Kind: MarkNo, Client: 2, Topic: inbox, ID: "k", Code: "ahead"}), stands(2, Standing{}, 2, 2)),
 	} {
@@ -136,6 +163,8 @@ func TestBadInboxes(t *testing.T) {
 		{"P7", "before the lease is over", lines(home(), due(time.Second), hook(Taken), hook(Taken))},
 		{"P7", "called again", lines(home(), due(time.Second), hook(Taken), hook(Hook), hook(Hooked), hook(Hook))},
 		{"P7", "and was not", lines(home(), due(time.Second), hook(Taken), apply(&Marking{As: parley.MarkReceived, Epoch: "e", Offsets: []int64{1}}, 1, nil, 1, 1))},
+		{"P7", "an entry is shown as unread, but was told to be read", ahead(parley.MarkUnread)},
+		{"P7", "knows another log", lost(Sent)},
 		{"P1", "a mark that was not asked for", lines(acked(0, 0))},
 	} {
 		t.Run(row.text, func(t *testing.T) {

@@ -55,7 +55,7 @@ type conn struct {
 	// Of the inbox, guarded by Client.mu:
 	log        string    // its epoch, as of the last "inbox"; empty before
 	early      []inbound // marks that came before the inbox of their epoch
-	overtaking []inbound // marks of what is still to come (P8.5)
+	marks      marks     // those since
 	receipts   bool      // the server wants them (P8.6)
 	received   int64     // the offset that it was told
 	receiptDue bool      // a timer runs for the next

@@ -64,6 +64,8 @@ type InboxPage struct {
 	Items []InboxItem
 	InboxState
 	More bool // older ones are kept
+	// Oldest is the offset of the oldest entry of the page, also if that has expired and is not in Items; 0 if the page is empty.
+	Oldest int64
 }
 
 // InboxItem is one of the two; the other is nil.
@@ -88,19 +90,32 @@ func (i InboxItem) Mark() Mark {
 	return i.Notification.Mark
 }
 
-// Marked says that a device of the user, this one too, or the application has changed the state of entries.
+// Marked says that a device of the user, this one too, or the application has changed the state of entries. All of it is
+// news: who applies Inbox, InboxState and Marked in the order in which they are told ends up right. Only
+// next to an InboxPage the Version counts: one that is not higher than the page's is in the page already.
 type Marked struct {
+	// ReadState is that of the change. On its way it may be overtaken by a newer one: see Options.OnUnread.
 	ReadState
 	As    Mark
 	Epoch string
-	// Offsets are the entries, in ascending order. Some may be of messages that are still to come: these
-	// then have the Mark.
+	// Offsets are the entries, in ascending order, without those of which a newer change was told already. Some may be of
+	// messages that are still to come: these then have the Mark.
 	Offsets []parley.Span
 }
 
 // inboxState reads what is said of the inbox as a whole.
 func (m *inbound) inboxState() InboxState {
 	return InboxState{m.count.ReadState, m.at, m.truncated, m.read, m.archived}
+}
+
+// oldest returns the offset of the first entry of a page; 0 if there is none.
+func (m *inbound) oldest() int64 {
+	for _, e := range m.messages {
+		if e.at.Offset > 0 {
+			return e.at.Offset
+		}
+	}
+	return 0
 }
 
 // itemsOf returns the entries of an inbox.

@@ -294,57 +294,38 @@ func TestVersions(t *testing.T) {
 	})
 }
 
-// P8.5: marks may come before what they mark, and before the inbox that has them.
-func TestMarkOvertakes(t *testing.T) {
+// Pages of nothing but expired entries can be passed (P8.7).
+func TestPagesOfExpired(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		f := newFake(t)
-		var j journal
-		start(t, f.network, "", j.marks())
+		c := start(t, f.network, "", Options{})
 		p := f.welcome("kim")
-		p.send(marked("read", "e", "[[1,1]]", 2, 5))
-		p.send(marked("archived", "e", "[[2,2]]", 1, 7))
-		j.expect(t)
-		p.inbox(1, 2, `,"unread":2,"version":6,"read":[[1,1]]`) // has the first
-		j.expect(t, "inbox 1:read 2:unread", "unread 2", "marked archived [{2 2}]", "unread 1")
-		p.send(marked("read", "e", "[[2,4]]", 0, 8))
-		p.send(marked("archived", "e", "[[4,6]]", 0, 9))
-		p.send(marked("unread", "e", "[[6,6]]", 0, 10))
-		j.take()
-		for offset := 3; offset <= 7; offset++ {
-			p.send(note(offset))
+		var pages []InboxPage
+		done := background(func() error {
+			before := int64(0)
+			for {
+				page, err := c.InboxHistory(t.Context(), before, 2)
+				if pages = append(pages, page); err != nil || !page.More {
+					return err
+				}
+				before = page.Oldest
+			}
+		})
+		answer := func(before any, more bool, entries string) {
+			m := p.expect("history")
+			require.Equal(t, before, m["before"])
+			p.sendf(`{"type":"inbox","id":"%s","epoch":"e","offset":6,"more":%t,"messages":[%s]}`, m["id"], more, entries)
 		}
-		j.expect(t, "notification 3 read", "notification 4 archived", "notification 5 archived", "notification 6 unread", "notification 7 unread")
-		// Of an inbox that is still to come, because the log was lost.
-		p.send(marked("read", "e2", "[[1,1]]", 0, 3))
-		j.expect(t)
-		p.send(`{"type":"inbox","epoch":"e2","offset":1,"recovered":false,"code":"reset","messages":[],"unread":1,"version":2}`)
-		j.expect(t, `gap "reset" after 7`, "inbox", "unread 1", "marked read [{1 1}]", "unread 0")
-	})
-}
-
-// The marks that wait for what they mark are not kept without a bound: the next inbox has them all.
-func TestTooManyMarksOvertake(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		f := newFake(t)
-		var j journal
-		start(t, f.network, "", j.marks())
-		p := f.welcome("kim")
-		p.inbox(1, 1, `,"unread":1,"version":1`)
-		mark := func(offset int) { p.send(marked("read", "e", fmt.Sprintf("[[%d,%d]]", offset, offset), 1, offset)) }
-		for offset := 2; offset <= 2*maxHeld; offset++ { // they do not wait any more when it has come
-			mark(offset)
-			p.send(note(offset))
+		expired := func(offset int) string { return fmt.Sprintf(`{"type":"expired","epoch":"e","offset":%d}`, offset) }
+		answer(nil, true, expired(5)+","+note(6))
+		answer(5.0, true, expired(3)+","+expired(4))
+		answer(3.0, true, note(1)+","+expired(2))
+		answer(1.0, false, "")
+		require.NoError(t, <-done)
+		var texts []string
+		for _, page := range pages {
+			texts = append(texts, fmt.Sprint(page.Oldest, itemsText(page.Items)))
 		}
-		for i := range maxHeld {
-			mark(2*maxHeld + 2 + i)
-		}
-		synctest.Wait()
-		j.take()
-		p.send(marked("read", "e", "[[1000,1000]]", 1, 1000))
-		require.Equal(t, parley.CloseAbnormal, p.closed())
-		p = f.welcome("kim")
-		p.inbox(513, 514, `,"recovered":true,"unread":2,"version":1000,"read":[[514,514]]`)
-		j.expect(t, "marked read [{1000 1000}]", "notification 513 unread", "notification 514 read",
-			"state at 514 read [{514 514}] archived [] truncated 0", "recovered 2", "unread 2")
+		require.Equal(t, []string{"5 6:unread", "3", "1 1:unread", "0"}, texts)
 	})
 }

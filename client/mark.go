@@ -73,7 +73,8 @@ func (c *Client) mark(ctx context.Context, typ string, s Selection) (ReadState, 
 }
 
 // InboxHistory returns at most limit entries of the inbox (0: 100, which is also the most) that are older than
-// the offset before (0: the newest). Like a Send it outlives a lost connection.
+// the offset before (0: the newest). What has expired takes up space in a page and is left out, so that one may be empty: for all
+// that is kept go on with InboxPage.Oldest as before, while there is More. Like a Send it outlives a lost connection.
 func (c *Client) InboxHistory(ctx context.Context, before int64, limit int) (InboxPage, error) {
 	answer, err := c.ask(ctx, &request{answer: "inbox", personal: true},
 		outbound{Type: "history", Topic: "inbox", Before: before, Limit: limit})
@@ -81,7 +82,7 @@ func (c *Client) InboxHistory(ctx context.Context, before int64, limit int) (Inb
 		return InboxPage{}, err
 	}
 	answer.setMarks()
-	return InboxPage{answer.itemsOf(), answer.inboxState(), answer.more == yes}, nil
+	return InboxPage{answer.itemsOf(), answer.inboxState(), answer.more == yes, answer.oldest()}, nil
 }
 
 // ReadState returns how many entries of the inbox are unread: the newest that is known, which may be
@@ -121,42 +122,29 @@ func (c *Client) markedLocked(k *conn, m inbound) {
 	case mutant("client-deaf"):
 	case m.count.epoch != k.log:
 		k.early = append(k.early, m)
-	default:
-		if m.lastMarked() > c.inbox.read.Offset {
-			k.overtaking = append(k.overtaking, m)
+		if len(k.early) > maxHeld {
+			k.cut(errHole) // the next inbox has it all
 		}
-		e := tell(c.opts.OnMarked, c, Marked{m.count.ReadState, m.mark, m.count.epoch, m.offsets})
-		e.size = m.size
-		c.offerLocked(e)
+	case k.marks.late(m.count.Version):
+		k.cut(errHole)
+	default:
+		if m.count.Version > k.marks.base {
+			c.tellMarkedLocked(k, m)
+		}
 		c.countLocked(m.count)
 	}
-	if len(k.early)+len(k.overtaking) > maxHeld {
-		k.cut(errHole) // the next inbox has it all
-	}
 }
 
-func (m *inbound) lastMarked() int64 {
-	if len(m.offsets) == 0 {
-		return 0
+// tellMarkedLocked tells what is news of a mark.
+func (c *Client) tellMarkedLocked(k *conn, m inbound) {
+	news := k.marks.add(mark{m.count.Version, m.mark, m.offsets})
+	if !k.marks.forget(c.inbox.read.Offset) {
+		k.cut(errHole)
 	}
-	return m.offsets[len(m.offsets)-1].To
-}
-
-// markOf returns the state of a live message: marks may have overtaken it (P8.5).
-func (k *conn) markOf(at Position) Mark {
-	if at.IsZero() {
-		return ""
+	if len(news) == 0 {
+		return
 	}
-	mark, rest := MarkUnread, k.overtaking[:0]
-	for _, m := range k.overtaking {
-		if within(m.offsets, at.Offset) {
-			mark = m.mark
-		}
-		if m.lastMarked() > at.Offset {
-			rest = append(rest, m)
-		}
-	}
-	clear(k.overtaking[len(rest):])
-	k.overtaking = rest
-	return mark
+	e := tell(c.opts.OnMarked, c, Marked{m.count.ReadState, m.mark, m.count.epoch, news})
+	e.size = m.size
+	c.offerLocked(e)
 }

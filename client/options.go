@@ -52,7 +52,8 @@ type Options struct {
 
 	// Inbox and Broadcast are where an earlier client of the same user was
 	// (Client.InboxPosition, Client.BroadcastPosition): what was missed since is
-	// handed out, or a gap is told. Default: the newest of the inbox, nothing of the broadcast.
+	// handed out, or a gap is told. The server is told that the user has the inbox up to there.
+	// Default: the newest of the inbox, nothing of the broadcast.
 	Inbox, Broadcast Position
 
 	// OnState is called after every change of the state. Where Buffer is full, only the newest change counts.
@@ -72,7 +73,7 @@ type Options struct {
 	// messages that were handed out long ago. Where OnInbox is called, that says it.
 	OnInboxState func(ctx context.Context, c *Client, s InboxState)
 	// OnMarked is called when entries of the inbox were marked on any device of the
-	// user, this one too, or by the application.
+	// user, this one too, or by the application, in the order in which it comes here; what is older than what was told is left out.
 	OnMarked func(ctx context.Context, c *Client, m Marked)
 	// OnUnread is called when the number of unread entries of the inbox is known first, and when it has
 	// changed, after the handler of the message that it came with. What expires is not told: the next change counts it.

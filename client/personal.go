@@ -8,7 +8,9 @@ func (c *Client) personalLocked(k *conn, m inbound) {
 		// The inbox is sent once a connection: only the next one brings what is missing.
 		k.cut(errHole)
 	case c.inbox.place(m.at) == next:
-		m.mark = k.markOf(m.at)
+		if !m.at.IsZero() {
+			m.mark = k.marks.of(m.at.Offset)
+		}
 		if c.offerPersonalLocked(m) {
 			c.countLocked(m.count)
 		}
@@ -60,10 +62,10 @@ func (c *Client) inboxLocked(k *conn, h inbound) {
 }
 
 // inboxTakenLocked goes on from an inbox: everything known of marks is in it, but for
-// those that have overtaken it.
+// those of a higher version.
 func (c *Client) inboxTakenLocked(k *conn, h inbound) {
 	early := k.early
-	k.log, k.received, k.early, k.overtaking = h.at.Epoch, 0, nil, nil
+	k.log, k.received, k.early, k.marks = h.at.Epoch, 0, nil, marksOf(&h)
 	if h.code == CodeAhead || h.count.epoch != c.unread.epoch {
 		c.unread = unreadCount{} // the log is another, or has lost its newest versions
 	}

@@ -68,6 +68,44 @@ func TestReceipts(t *testing.T) {
 	})
 }
 
+// P8.6: a position that is offered is no receipt. After each connect the client says what its handlers have returned from, also if
+// it had said so before: that may have been lost.
+func TestReceiptsAfterReconnect(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		f := newFake(t)
+		goOn := make(chan struct{})
+		c := start(t, f.network, "", Options{
+			Inbox:          Position{"e", 2}, // an earlier client was there
+			OnNotification: func(context.Context, *Client, Notification) { <-goOn },
+		})
+		back := func(offset int) *peer {
+			p := f.welcome("kim", `,"receipts":true`)
+			p.sendf(`{"type":"inbox","epoch":"e","offset":%d,"recovered":true,"messages":[]}`, offset)
+			return p
+		}
+		p := back(2)
+		p.receipt("e", 2)
+		p.send(note(3))
+		p.send(note(4))
+		goOn <- struct{}{} // 3
+		p.expect("received")
+		p.cut() // and nobody knows whether it arrived
+		p = back(4)
+		require.Contains(t, p.protocols, "parley.inbox.4.ZQ")
+		p.receipt("e", 3) // the handler has 4, and has not returned
+		time.Sleep(time.Minute)
+		p.expectNone()
+		p.cut()
+		p = back(4)
+		p.receipt("e", 3)
+		goOn <- struct{}{}
+		p.receipt("e", 4)
+		p.cut()
+		back(4).receipt("e", 4)
+		require.Equal(t, Position{"e", 4}, c.InboxPosition())
+	})
+}
+
 // A receipt that could not be stored is given again; one that is wrong is not.
 func TestReceiptRefused(t *testing.T) {
 	bubble(t, func(t *testing.T) {

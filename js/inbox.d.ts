@@ -52,7 +52,8 @@ export interface Inbox {
   /**
    * Makes entries read. Without `which` that is everything up to the newest one listed, also what is not listed.
    * Archived ones stay archived. Waits for a connection and survives its loss, as `room.send`; resolves when the server has
-   * done it, at once if there is nothing to do. The items change when the server tells all devices, about then. Rejects
+   * done it, at once if there is nothing to do. The items change when the server tells all devices, about then; those that it
+   * does not keep any more, because their time was over, go from the list. Rejects
    * with a `ParleyError`: with `reset` or `ahead` if `upTo` is not of this log.
    */
   markRead(which?: Which): Promise<void>;

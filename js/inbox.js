@@ -16,11 +16,7 @@ const STATES = ["unread", "read", "archived"];
 
 const within = (spans, offset) => spans.some(([from, to]) => from <= offset && offset <= to);
 
-const chunks = (list) => {
-  const all = [];
-  for (let i = 0; i < list.length; i += AT_ONCE) all.push(list.slice(i, i + AT_ONCE));
-  return all;
-};
+const chunks = (list) => (list.length ? [list.slice(0, AT_ONCE), ...chunks(list.slice(AT_ONCE))] : []);
 
 export function openInbox(client, { limit = 100 } = {}) {
   const listeners = new Set();
@@ -131,6 +127,15 @@ export function openInbox(client, { limit = 100 } = {}) {
 
   const ask = (before, limit) => client.request({ type: "history", topic: "inbox", before, limit }, "inbox");
 
+  /** Asks how everything stands; done is called if there is an answer, and it is of this log. */
+  const check = (done) =>
+    ask(0, 1).then((page) => {
+      if (page.epoch !== epoch) return;
+      take(page);
+      done?.(page);
+      refresh();
+    }, () => {});
+
   /** Adds a page below the list, or where there is none yet, the newest one. */
   async function more() {
     const before = oldest;
@@ -161,8 +166,17 @@ export function openInbox(client, { limit = 100 } = {}) {
     const acks = await Promise.all(parts.map((part) => client.request({ ...part, type })));
     if (at !== epoch) return;
     acks.forEach(seen);
-    if (type !== "unread" && upTo >= inbox.truncated) inbox.truncated = undefined; // P8.3
     changed();
+    if (type === "unread") return;
+    if (upTo >= inbox.truncated) inbox.truncated = undefined; // P8.3
+    // What was not marked is not kept any more (P8.4), unless the mark is only not told yet, or undone already.
+    const gone = ({ offset, id }) =>
+      stateOf(offset) === "unread" && parts.some((p) => offset <= p.offset || p.offsets?.includes(offset) || p.ids?.includes(id));
+    if (inbox.items.some(gone)) {
+      check((page) => {
+        if (acks.some((m) => m.epoch === epoch && m.version === page.version)) inbox.items = inbox.items.filter((i) => !gone(i));
+      });
+    }
   }
 
   const handlers = {
@@ -196,7 +210,7 @@ export function openInbox(client, { limit = 100 } = {}) {
       seen(m);
       marks = [m, ...marks].sort((a, b) => b.version - a.version);
       refresh();
-      if (marks.length % MANY === 0) ask(0, 1).then((page) => page.epoch === epoch && take(page), () => {});
+      if (marks.length % MANY === 0) check();
     },
   };
 

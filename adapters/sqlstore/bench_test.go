@@ -32,53 +32,64 @@ var benchDatabases = databases[:1:1]
 
 func init() { benchDatabases = append(benchDatabases, databases[2]) } // a file and a server: what has to be durable
 
-// Rows a second: one INSERT in a transaction of its own after the other, Appends each in a
+// connections are those of the pool in which callers without group commit share a server.
+const connections = 20
+
+// Rows a second. Without a Store: one INSERT in a transaction of its own after the other, and
+// from many callers at once, over the same pool of connections. With one: Appends each in a
 // transaction of its own, and Appends that share transactions.
 func BenchmarkGroupCommit(b *testing.B) {
-	const callers = 1000
 	for _, d := range benchDatabases {
-		b.Run(d.name+"/one insert per transaction", func(b *testing.B) {
-			w := d.open(b)
-			w.node(b)
-			insert := map[sqlstore.Dialect]string{
-				sqlstore.SQLite:     `INSERT INTO plain (id, data) VALUES (?, ?)`,
-				sqlstore.PostgreSQL: `INSERT INTO plain (id, data) VALUES ($1, $2)`,
-			}[w.dialect]
-			_, err := w.db.Exec(`CREATE TABLE plain (id bigint PRIMARY KEY, data bytea)`)
-			require.NoError(b, err)
-			data, i := notification("x").Data, 0
-			for b.Loop() {
-				i++
-				if _, err := w.db.Exec(insert, i, data); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-		})
-		for _, rows := range []int{1, 1000} {
-			b.Run(d.name+"/"+map[int]string{1: "one Append per transaction", 1000: "group commit"}[rows], func(b *testing.B) {
+		for _, callers := range []int{1, 1000} {
+			b.Run(fmt.Sprintf("%s/INSERT per transaction/callers=%d", d.name, callers), func(b *testing.B) {
 				w := d.open(b)
+				w.db.SetMaxOpenConns(map[sqlstore.Dialect]int{sqlstore.SQLite: 1, sqlstore.PostgreSQL: connections}[w.dialect]) // SQLite has one writer
+				w.node(b)
+				statement := map[sqlstore.Dialect]string{
+					sqlstore.SQLite:     `INSERT INTO plain (id, data) VALUES (?, ?)`,
+					sqlstore.PostgreSQL: `INSERT INTO plain (id, data) VALUES ($1, $2)`,
+				}[w.dialect]
+				_, err := w.db.Exec(`CREATE TABLE plain (id bigint PRIMARY KEY, data bytea)`)
+				require.NoError(b, err)
+				data := notification("x").Data
+				fromMany(b, callers, func(i int64) error {
+					_, err := w.db.Exec(statement, i, data)
+					return err
+				})
+			})
+		}
+		for _, rows := range []int{1, 1000} {
+			b.Run(d.name+"/"+map[int]string{1: "Append per transaction", 1000: "group commit"}[rows]+"/callers=1000", func(b *testing.B) {
+				w := d.open(b)
+				w.db.SetMaxOpenConns(connections)
 				w.opts.BatchRows = rows
 				s := w.node(b)
-				var next atomic.Int64
-				var wg sync.WaitGroup
-				b.ResetTimer()
-				for range callers {
-					wg.Go(func() {
-						for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
-							_, err := s.Append(context.Background(), fmt.Sprint("user/", i%1000), inbox, []parley.Entry{notification(fmt.Sprint(i))})
-							if err != nil {
-								b.Error(err)
-								return
-							}
-						}
-					})
-				}
-				wg.Wait()
-				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+				fromMany(b, 1000, func(i int64) error {
+					_, err := s.Append(context.Background(), fmt.Sprint("user/", i%1000), inbox, []parley.Entry{notification(fmt.Sprint(i))})
+					return err
+				})
 			})
 		}
 	}
+}
+
+// fromMany calls f b.N times from a number of callers, and reports how many rows a second that makes.
+func fromMany(b *testing.B, callers int, f func(i int64) error) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range callers {
+		wg.Go(func() {
+			for i := next.Add(1); i <= int64(b.N); i = next.Add(1) {
+				if err := f(i); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
 // load stores ten notifications for each of n/10 users.

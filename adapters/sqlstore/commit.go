@@ -58,27 +58,36 @@ func (s *Store) attempt(batch []*request) error {
 	if s.clock.stale() {
 		_ = s.clock.sync(ctx, s.db) // what is wrong with the database the transaction will tell
 	}
-	for pause := clashPause; ; pause = min(2*pause, clashSlowest) {
-		err := s.transaction(ctx, func(tx *sql.Tx) error { return s.carryOut(ctx, tx, batch) })
-		var absent absentError
-		switch {
-		case errors.As(err, &absent):
-			err = s.create(ctx, absent.names)
-		case err == nil:
-			return nil
+	err := s.again(ctx, func() error {
+		for {
+			err := s.transaction(ctx, func(tx *sql.Tx) error { return s.carryOut(ctx, tx, batch) })
+			var absent absentError
+			if !errors.As(err, &absent) {
+				return err
+			}
+			if err := s.create(ctx, absent.names); err != nil {
+				return err
+			}
 		}
-		switch {
-		case err == nil:
-			continue // with the topics that were absent
-		case ctx.Err() != nil:
-			return fmt.Errorf("%w after %v (Options.Timeout): %w", ctx.Err(), s.opts.Timeout, err)
-		case !clash(err):
+	})
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("%w after %v (Options.Timeout): %w", ctx.Err(), s.opts.Timeout, err)
+	}
+	return err
+}
+
+// again calls f until it is not for the sake of another transaction that it fails.
+func (s *Store) again(ctx context.Context, f func() error) error {
+	for pause := clashPause; ; pause = min(2*pause, clashSlowest) {
+		err := f()
+		if err == nil || ctx.Err() != nil || !clash(err) {
 			return err
 		}
 		select {
 		case <-s.closing.Done():
 			return err
 		case <-ctx.Done():
+			return err
 		case <-time.After(pause):
 		}
 	}

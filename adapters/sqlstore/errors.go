@@ -23,9 +23,12 @@ func (e commitError) Unwrap() error { return e.error }
 // would end the process: it makes *err of one.
 func caught(err *error) {
 	if v := recover(); v != nil {
-		*err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		*err = panicError{fmt.Errorf("panic: %v\n%s", v, debug.Stack())}
 	}
 }
+
+// panicError is what became of a panic.
+type panicError struct{ error }
 
 // protect calls f, and makes an error of a panic.
 func protect(f func() error) (err error) {

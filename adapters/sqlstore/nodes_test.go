@@ -211,6 +211,29 @@ func TestStorePostgresKilled(t *testing.T) {
 	}
 }
 
+// Poolers in transaction mode need a driver that prepares nothing.
+func TestPostgresWithoutPreparing(t *testing.T) {
+	for _, mode := range []string{"simple_protocol", "describe_exec", "exec"} {
+		w := openWorld(t, sqlstore.PostgreSQL, "pgx", pgtest.Start(t)+" default_query_exec_mode="+mode)
+		s := w.node(t)
+		e := parley.Entry{Key: "\x00k'\\", Data: []byte("\x00\xff'\\"), Unread: true, ReceiveIn: time.Minute}
+		appendOne(t, s, "t'\\\x00", room, &e)
+		appendOne(t, s, "t'\\\x00", room, &e)
+		require.True(t, e.Duplicate)
+		page := read(t, s, "t'\\\x00")
+		require.Equal(t, e.Data, page.Entries[0].Data)
+		w.sleep(time.Hour / 2)
+		overdue, err := s.Overdue(t.Context(), 9, time.Minute)
+		require.NoError(t, err)
+		require.Len(t, overdue, 1)
+		marked, err := s.Mark(t.Context(), "t'\\\x00", parley.Mark{As: parley.MarkRead, UpTo: 1})
+		require.NoError(t, err)
+		require.Zero(t, marked.Unread)
+		require.NoError(t, s.Enter(t.Context(), "t", "n", []parley.Member{{UserID: "kim"}}, time.Hour))
+		require.NoError(t, s.Clean(t.Context()))
+	}
+}
+
 // Several nodes migrate at once, and again at every start.
 func TestMigrate(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *world) {

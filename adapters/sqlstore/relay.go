@@ -24,6 +24,8 @@ const (
 	relayRows = 256
 	// relayBackoff is the pause after the first failure of a notification; it doubles up to relaySlowest.
 	relayBackoff, relaySlowest = time.Second, 5 * time.Minute
+	// relayLook is the longest pause between two looks at a database that fails, unless RelayInterval is longer.
+	relayLook = 5 * time.Second
 )
 
 // Notifier is what Relay needs of a *parley.Hub.
@@ -73,23 +75,27 @@ func (s *Store) Relay(ctx context.Context, hub Notifier) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(s.closing, func() { cancel(ErrClosed) })()
-	ticker := time.NewTicker(s.opts.RelayInterval)
-	defer ticker.Stop()
+	pause := s.opts.RelayInterval
 	for {
 		more, err := s.relaySome(ctx, hub)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		if err != nil {
-			s.opts.Logger.Warn("parley: relaying notifications", "error", err)
+			s.opts.Logger.Warn("parley: relaying notifications", "error", err, "again in", pause)
 		} else if more {
 			continue
+		} else {
+			pause = s.opts.RelayInterval
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-s.relays.wake:
-		case <-ticker.C:
+		case <-time.After(pause):
+		}
+		if err != nil { // a database that is gone for long is asked, and logged, less and less often
+			pause = max(pause, min(2*pause, relayLook))
 		}
 	}
 }

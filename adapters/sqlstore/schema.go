@@ -77,12 +77,22 @@ func schema(d Dialect, prefix string) string {
 // called at every start, by several nodes at once. On PostgreSQL the user of the
 // database needs the right to create tables.
 func (s *Store) Migrate(ctx context.Context) error {
-	if s.opts.Dialect == SQLite { // transaction needs it
-		if _, err := s.db.ExecContext(ctx, s.text(versionTable)); err != nil {
-			return fmt.Errorf("sqlstore: Migrate: %w", err)
+	err := s.again(ctx, func() error {
+		if s.opts.Dialect == SQLite { // transaction needs it
+			if _, err := s.db.ExecContext(ctx, s.text(versionTable)); err != nil {
+				return err
+			}
 		}
+		return s.migrateAll(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("sqlstore: Migrate: %w", err)
 	}
-	err := s.transaction(ctx, func(tx *sql.Tx) error {
+	return nil
+}
+
+func (s *Store) migrateAll(ctx context.Context) error {
+	return s.transaction(ctx, func(tx *sql.Tx) error {
 		if s.opts.Dialect == PostgreSQL { // CREATE ... IF NOT EXISTS alone fails when two run at once
 			if _, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock(hashtext('parley sqlstore'))`); err != nil {
 				return err
@@ -102,10 +112,6 @@ func (s *Store) Migrate(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("sqlstore: Migrate: %w", err)
-	}
-	return nil
 }
 
 func (s *Store) migrate(ctx context.Context, tx *sql.Tx, i int) error {
@@ -144,13 +150,13 @@ func (s *Store) ready(ctx context.Context) error {
 	}
 	version, err := s.version(ctx, s.db)
 	if err != nil {
-		return fmt.Errorf("sqlstore: %w (was Store.Migrate called?)", err)
+		return wrap(ctx, fmt.Errorf("%w (was Store.Migrate called?)", err))
 	}
 	if version < Version {
 		return errOldSchema
 	}
 	if err := s.clock.sync(ctx, s.db); err != nil {
-		return fmt.Errorf("sqlstore: clock: %w", err)
+		return wrap(ctx, fmt.Errorf("clock: %w", err))
 	}
 	s.checked.Store(true)
 	return nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/parley-go/parley"
 )
@@ -69,6 +70,25 @@ func (s *Store) Close() error {
 // lockSQLite changes nothing, because nothing has this version.
 const lockSQLite = `DELETE FROM {p}schema WHERE version = 0`
 
+// rollback ends a transaction that failed with err, which says more than what is returned here. After a panic of
+// the driver database/sql waits for ever for the statement to end: that costs a connection, but not the committer.
+func rollback(tx *sql.Tx, err error) {
+	var panicked panicError
+	if !errors.As(err, &panicked) {
+		_ = tx.Rollback()
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = protect(tx.Rollback)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+	}
+}
+
 // transaction runs f in a transaction that may write. What f returns wins over
 // what else goes wrong; an error of the COMMIT is a commitError. A panic becomes an error.
 func (s *Store) transaction(ctx context.Context, f func(tx *sql.Tx) error) (err error) {
@@ -82,16 +102,18 @@ func (s *Store) transaction(ctx context.Context, f func(tx *sql.Tx) error) (err 
 	if err != nil {
 		return err
 	}
-	if s.opts.Dialect == SQLite {
-		// Takes the write lock, waiting for it as long as busy_timeout says. A
-		// transaction that reads first and then writes would fail instead of waiting.
-		_, err = tx.ExecContext(ctx, s.text(lockSQLite))
-	}
-	if err == nil {
-		err = protect(func() error { return f(tx) })
-	}
+	err = protect(func() error {
+		if s.opts.Dialect == SQLite {
+			// Takes the write lock, waiting for it as long as busy_timeout says. A
+			// transaction that reads first and then writes would fail instead of waiting.
+			if _, err := tx.ExecContext(ctx, s.text(lockSQLite)); err != nil {
+				return err
+			}
+		}
+		return f(tx)
+	})
 	if err != nil {
-		_ = tx.Rollback() // the first error says more
+		rollback(tx, err)
 		return err
 	}
 	if err := protect(tx.Commit); err != nil {

@@ -330,6 +330,43 @@ describe("marking", () => {
     t.client.close();
   });
 
+  test("of what the server does not keep any more takes it off the list, once it is sure (P8.4)", async () => {
+    const ack = (t, version) => (t.socket().say({ type: "ack", id: t.socket().sent.at(-1).id, epoch: "i", unread: 3, version }), settled());
+    for (const [name, how, answers, left] of [
+      ["one", (box) => box.markRead(box.items[2]), [{}], "3 unread, 2 read"],
+      ["all", (box) => box.archive(), [{}], "2 read"],
+      ["by id", (box) => box.markRead({ ids: ["b", "a"] }), [{}], "3 unread, 2 read"],
+      ["only not told yet", (box) => box.markRead(box.items[2]), [{ read: [[1, 2]] }], "3 unread, 2 read, 1 read"],
+      ["something came between", (box) => box.markRead(box.items[2]), [{ version: 5 }], "3 unread, 2 read, 1 unread"],
+      ["another log", (box) => box.markRead(box.items[2]), [{ epoch: "j", version: 4 }], "3 unread, 2 read, 1 unread"],
+      ["unread", (box) => box.markUnread(box.items[2]), [], "3 unread, 2 read, 1 unread"],
+      ["read already", (box) => box.markRead(box.items[1]), [], "3 unread, 2 read, 1 unread"],
+    ]) {
+      const t = await opened();
+      t.socket().say(list(1, 3, { version: 4, read: [[2, 2]], messages: [note(1, { id: "a" }), note(2), note(3)] }));
+      const done = how(t.box);
+      await ack(t, 4);
+      await done;
+      assert.equal(t.socket().of("history").length, answers.length, name);
+      const told = await t.told();
+      for (const more of answers) await answer(t, "history", list(3, 3, { version: 4, read: [[2, 2]], ...more }));
+      assert.equal(shown(t.box), left, name);
+      assert.equal(await t.told(), told + (name === "another log" ? 0 : answers.length), name);
+      t.client.close();
+    }
+  });
+
+  test("of what is told as marked before it is acknowledged asks for nothing", async () => {
+    const t = await opened();
+    t.socket().say(list(1, 2));
+    const done = t.box.markRead();
+    t.socket().say(marked("read", 3, [[1, 2]]), { type: "ack", id: t.socket().last("read").id, epoch: "i", unread: 0, version: 3 });
+    await done;
+    assert.deepEqual(t.socket().of("history"), []);
+    assert.equal(shown(t.box), "2 read, 1 read");
+    t.client.close();
+  });
+
   test("what was cut off is told until everything up to there is marked (P8.3)", async () => {
     const t = await opened();
     t.socket().say(list(5, 6, { truncated: 4 }));

@@ -219,9 +219,11 @@ func give(dir string) error {
 	return os.Chown(dir, int(uid), int(gid))
 }
 
-// find returns the directory of the newest server installed, or ends the test.
-func find(t testing.TB) string {
-	t.Helper()
+// Installed reports whether there is a server to start.
+func Installed() bool { return installed() != "" }
+
+// installed returns the directory of the newest server installed, or "".
+func installed() string {
 	dirs, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is right
 	slices.SortFunc(dirs, func(a, b string) int { return version(b) - version(a) })
 	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
@@ -234,6 +236,15 @@ func find(t testing.TB) string {
 		if _, err := os.Stat(filepath.Join(dir, "postgres")); err == nil {
 			return dir
 		}
+	}
+	return ""
+}
+
+// find returns the directory of the newest server installed, or ends the test.
+func find(t testing.TB) string {
+	t.Helper()
+	if dir := installed(); dir != "" {
+		return dir
 	}
 	const missing = "NO POSTGRESQL SERVER: neither in /usr/lib/postgresql/*/bin nor in PATH; install the package postgresql to run this test"
 	if slices.Contains(strings.Split(os.Getenv("PARLEY_REQUIRE"), ","), "postgres") {
