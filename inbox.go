@@ -105,7 +105,7 @@ func (in *Inbox) Unread(ctx context.Context) (Log, error) {
 	return page.Log, err
 }
 
-// MarkRead, MarkUnread and Archive change the read state of entries, in the Store and on all connected devices of
+// MarkRead marks entries as read. It, MarkUnread and Archive change the read state of entries, in the Store and on all connected devices of
 // the user, and return how the inbox stands afterwards. To archive is to mark as read and to put away: the entry stays in the inbox,
 // until it leaves it by Options.Inbox, and devices show it elsewhere or not at all. MarkUnread takes it back.
 //

@@ -19,7 +19,7 @@ func (s *MemoryStore) audit(t testing.TB) {
 	dues := 0
 	for i := range s.shards {
 		for _, topic := range s.shards[i].order {
-			dues += topic.audit(t)
+			dues += auditTopic(t, topic)
 		}
 	}
 	require.Len(t, s.overdue.queue, dues, "those that wait to be received, and no others")
@@ -31,7 +31,7 @@ func (s *MemoryStore) audit(t testing.TB) {
 	require.Equal(t, s.recount(), s.Bytes())
 }
 
-func (topic *memoryTopic) audit(t testing.TB) (dues int) {
+func auditTopic(t testing.TB, topic *memoryTopic) (dues int) {
 	t.Helper()
 	l, k := &topic.log, topic.log.marks
 	data := int64(0)

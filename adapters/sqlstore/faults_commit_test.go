@@ -142,6 +142,11 @@ func TestQueueForgetsCallersThatLeft(t *testing.T) {
 	s := w.node(t)
 	_ = read(t, s, "t")
 	hangs, resume := make(chan struct{}, 1), make(chan struct{})
+	goOn := sync.OnceFunc(func() {
+		f.set(nil)
+		close(resume)
+	})
+	defer goOn() // also when the test fails
 	f.set(func(statement string) error {
 		if statement == "BEGIN" {
 			hangs <- struct{}{}
@@ -174,8 +179,7 @@ func TestQueueForgetsCallersThatLeft(t *testing.T) {
 		wg.Wait()
 		require.LessOrEqual(t, s.Waiting(), 128)
 	}
-	f.set(nil)
-	close(resume)
+	goOn()
 	require.NoError(t, <-first)
 	e := keyed("last")
 	appendOne(t, s, "t", room, &e)

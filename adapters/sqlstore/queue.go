@@ -84,7 +84,7 @@ func (q *queue) leave(r *request) bool {
 	}
 	r.state = left
 	r.append, r.mark, r.sets, r.alone = nil, nil, nil, nil // their memory goes now
-	if q.left++; q.left >= 1<<30 && q.left > len(q.waiting)/2 {
+	if q.left++; q.left >= leaveAtLeast && q.left > len(q.waiting)/2 {
 		q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool { return r.state == left })
 		q.left = 0
 	}
