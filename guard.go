@@ -78,6 +78,26 @@ func (g guardedStore) Users(ctx context.Context, audience, after string, limit i
 	return g.store.Users(ctx, audience, after, limit)
 }
 
+func (g guardedStore) Heads(ctx context.Context, topics []string) (heads []Head, err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Heads(ctx, topics)
+}
+
+func (g guardedStore) Connect(ctx context.Context, node string, userIDs []string, lease time.Duration) (err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Connect(ctx, node, userIDs, lease)
+}
+
+func (g guardedStore) Disconnect(ctx context.Context, node string, userIDs []string) (err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Disconnect(ctx, node, userIDs)
+}
+
+func (g guardedStore) Status(ctx context.Context, userIDs []string) (all []UserStatus, err error) {
+	defer g.stats.panicked(&err)
+	return g.store.Status(ctx, userIDs)
+}
+
 func (g guardedBroker) Publish(ctx context.Context, topic string, payload []byte) (err error) {
 	defer g.stats.panicked(&err)
 	return g.broker.Publish(ctx, topic, payload)

@@ -197,3 +197,19 @@ func (s *turns) next(choose func(n int) int) bool {
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func (s *hookStore) Heads(ctx context.Context, topics []string) ([]Head, error) {
+	return s.inner.Load().Heads(ctx, topics)
+}
+
+func (s *hookStore) Connect(ctx context.Context, node string, userIDs []string, lease time.Duration) error {
+	return s.inner.Load().Connect(ctx, node, userIDs, lease)
+}
+
+func (s *hookStore) Disconnect(ctx context.Context, node string, userIDs []string) error {
+	return s.inner.Load().Disconnect(ctx, node, userIDs)
+}
+
+func (s *hookStore) Status(ctx context.Context, userIDs []string) ([]UserStatus, error) {
+	return s.inner.Load().Status(ctx, userIDs)
+}

@@ -75,8 +75,9 @@ type Log struct {
 	Epoch string
 	// Unread is the number of entries kept that count as unread.
 	Unread int
-	// Version grows whenever entries are appended or a Mark changes something: of two values of
-	// Unread, that with the higher Version is the newer one. It is never compared over epochs.
+	// Version is the offset of the newest entry ever appended plus the number of Marks that have changed something:
+	// of two values of Unread, that with the higher Version is the newer one, and whoever knows both numbers
+	// notices a Mark that it has not heard of. It is never compared over epochs.
 	Version int64
 	// Truncated is the offset of the newest entry that was removed while it was
 	// unread, to keep within Retention.Messages or Bytes; 0 if there is none. A Mark
@@ -98,6 +99,13 @@ type Page struct {
 	// Query.Marks asks for them: ascending, and none touches the next. What is in
 	// neither is unread, or was never counted.
 	Read, Archived []Span
+}
+
+// Head is the end of a topic's log.
+type Head struct {
+	Log
+	// Top is the offset of the newest entry ever appended.
+	Top int64
 }
 
 // Span is a run of offsets, both ends included.
@@ -169,13 +177,26 @@ type Member struct {
 	Name   string `json:"username"`
 }
 
+// UserStatus tells whether a user is connected.
+type UserStatus struct {
+	// Online: some node has the user, see Store.Connect.
+	Online bool
+	// Since is when the user came online, LastSeen the last sign of it, both in milliseconds since 1970 by the
+	// clock of the Store. Since is 0 for users who are not online, LastSeen for users who are not known.
+	Since, LastSeen int64
+}
+
+// LastSeenWindow is how long a Store remembers at least when it has last seen a user: what people may want to
+// know about each other, and what keeps it from growing with everybody who has ever been there.
+const LastSeenWindow = 30 * day
+
 // IdempotencyWindow is how long a Store remembers the Key of an entry at
 // least, unless the entry leaves the log earlier and the Store has to forget
 // for want of space. Two minutes is what Ably grants for the same purpose; it
 // covers a client's longest usual reconnect.
 const IdempotencyWindow = 2 * time.Minute
 
-// Store keeps the logs of topics, the read state of inboxes, the presence of rooms and the users of audiences. The hub is its
+// Store keeps the logs of topics, the read state of inboxes, the presence of rooms and of users, and the users of audiences. The hub is its
 // only caller. [NewMemoryStore] is the one for a single node; the storetest
 // package checks any other against this contract.
 //
@@ -220,6 +241,12 @@ type Store interface {
 	// uses the epoch that Read reported before, unless a log was dropped in between.
 	Read(ctx context.Context, topic string, q Query) (Page, error)
 
+	// Heads returns how the logs of topics stand, in the order of topics: of each what a Read would say, in one atomic step for
+	// each. For a topic that nothing was appended to, or whose log was dropped, it may return the zero Head instead.
+	// Hubs of several nodes call it every few seconds for all their topics, up to 512 at once, to find what
+	// the Broker has lost: it should be one round trip.
+	Heads(ctx context.Context, topics []string) ([]Head, error)
+
 	// Mark changes the read state of entries of topic in one atomic step, and
 	// returns how the log stands afterwards: Unread is counted in the same step.
 	//
@@ -248,6 +275,18 @@ type Store interface {
 	// in ascending byte order of user id, and how many there are altogether. A
 	// user on several nodes has the name of any of them, preferably the newest.
 	Members(ctx context.Context, topic string, limit int) (members []Member, count int, err error)
+
+	// Connect records that users are connected to a node, until Disconnect or until lease, which is positive, has passed without a
+	// further Connect, which replaces the lease. Who is connected to some node is online.
+	Connect(ctx context.Context, node string, userIDs []string, lease time.Duration) error
+
+	// Disconnect records that users are not connected to a node any more. Users that are not are no error.
+	Disconnect(ctx context.Context, node string, userIDs []string) error
+
+	// Status tells of users, in the order of userIDs, whether they are online. Since is when the first of the nodes
+	// connected that have had them without a pause; a Connect after the last lease has ended begins anew. LastSeen is the time
+	// of the last Connect or Disconnect, kept for LastSeenWindow.
+	Status(ctx context.Context, userIDs []string) ([]UserStatus, error)
 
 	// AddUsers puts users into an audience, RemoveUsers takes them out. Those that
 	// are in it already, or are not, are no error. An audience without users does not exist.

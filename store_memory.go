@@ -66,7 +66,7 @@ type MemoryStore struct {
 	// 100 bytes and its key more, and one that waits to be received 100 more still. A message
 	// larger than MaxBytes is kept alone. Presence and audiences are not counted: a user in a room
 	// takes about 170 bytes, and the first one 700; a user in an audience takes the id
-	// and 16 to 40 bytes. The garbage collector needs space of its own on top, as much again by default.
+	// and 16 to 40 bytes; one whose status is known (Options.TrackPresence) the id and about 150 bytes. The garbage collector needs space of its own on top, as much again by default.
 	//
 	// Set it before first use. 0 means 256 MiB, a negative number no bound.
 	MaxBytes int64
@@ -80,6 +80,7 @@ type MemoryStore struct {
 
 	overdue   memoryOverdue
 	audiences memoryAudiences
+	statuses  memoryStatuses
 }
 
 var _ Store = (*MemoryStore)(nil)

@@ -293,3 +293,35 @@ func (s *storeOf) Users(ctx context.Context, audience, after string, limit int) 
 	})
 	return userIDs, err
 }
+
+// Heads implements parley.Store.
+func (s *storeOf) Heads(ctx context.Context, topics []string) (heads []parley.Head, err error) {
+	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		heads, err = inner.Heads(ctx, topics)
+		return err
+	})
+	return heads, err
+}
+
+// Connect implements parley.Store.
+func (s *storeOf) Connect(ctx context.Context, node string, userIDs []string, lease time.Duration) error {
+	return s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		return inner.Connect(ctx, node, userIDs, lease)
+	})
+}
+
+// Disconnect implements parley.Store.
+func (s *storeOf) Disconnect(ctx context.Context, node string, userIDs []string) error {
+	return s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		return inner.Disconnect(ctx, node, userIDs)
+	})
+}
+
+// Status implements parley.Store.
+func (s *storeOf) Status(ctx context.Context, userIDs []string) (all []parley.UserStatus, err error) {
+	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+		all, err = inner.Status(ctx, userIDs)
+		return err
+	})
+	return all, err
+}
