@@ -179,7 +179,7 @@ func TestResumeIsAuthorizedAgain(t *testing.T) {
 		kim := s.connect(dialOptions{user: "kim", v1: true})
 		kim.expect("inbox")
 		history := kim.join("tea", "kim")
-		require.Equal(t, 1, s.DisconnectUser("kim", "for the test"))
+		require.Equal(t, 1, s.disconnect("kim", "for the test"))
 		require.Equal(t, CloseDisconnected, kim.closeCode())
 		_, err := s.Room("tea").Send(t.Context(), "secret")
 		require.NoError(t, err)

@@ -10,9 +10,9 @@ import "context"
 // All methods may be called concurrently. Topic names are opaque, as in Store. A
 // Broker limits neither: payloads are up to some MiB (Options.QueueSize).
 type Broker interface {
-	// Publish hands payload to every node that subscribed to topic; whether
-	// the publishing node gets its own payload back is left open (the hub
-	// ignores it). An error means that other nodes may not have got it; it
+	// Publish hands payload to every node that subscribed to topic, the
+	// publishing one included (by which the hub knows that it arrives; what else is its own it
+	// ignores). An error means that other nodes may not have got it; it
 	// does not undo anything. Publish may keep payload: it is not changed. It
 	// returns soon after ctx ended; should the Broker be slow, the caller is to feel it.
 	Publish(ctx context.Context, topic string, payload []byte) error

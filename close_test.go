@@ -104,7 +104,7 @@ func closeWithinHook(t *testing.T, name string, pause time.Duration, opts func(e
 				_ = hub.Room("tea").Leave(context.Background(), c)
 				_ = hub.Room("coffee").Join(context.Background(), c)
 				_, _ = hub.Broadcast(context.Background(), "from within")
-				hub.DisconnectUser(c.UserID(), "again")
+				hub.disconnect(c.UserID(), "again")
 				c.Rooms()
 			})
 			opts.Hooks.Disconnect = func(c *Conn, code CloseCode) {
@@ -167,7 +167,7 @@ func TestOperationsAfterClose(t *testing.T) {
 			require.Error(t, conn.Context().Err())
 			require.Nil(t, s.Conn(c.id))
 			require.Empty(t, s.User("kim"))
-			require.Zero(t, s.DisconnectUser("kim", ""))
+			require.Zero(t, s.disconnect("kim", ""))
 			conn.Close(CloseNormal, "")
 		}
 		result, err := s.Private(ctx, c.id, "late")

@@ -137,7 +137,7 @@ func TestClusterCarriesEveryFace(t *testing.T) {
 		ada.close()
 		time.Sleep(2 * presenceTick) // until the last change of presence was told
 		synctest.Wait()
-		require.Equal(t, 2, broker.topics(), "only the broadcast topic of each node stays subscribed")
+		require.Equal(t, 6, broker.topics(), "only the broadcast, the commands and the node's own topic stay subscribed on each")
 	})
 }
 

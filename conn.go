@@ -274,6 +274,9 @@ func (c *Conn) cleanup() {
 	for _, m := range rooms {
 		c.drop(m, max(grace, 0))
 	}
+	if inbox != nil && h.statuses != nil {
+		h.statuses.exit(c.userID, grace)
+	}
 	c.mu.Lock()
 	c.farewells = c.connect == connectRunning
 	call := c.connect == connectDone

@@ -145,7 +145,7 @@ func TestNothingIsDoneForADisconnectedClient(t *testing.T) {
 		On(s.Hub, "call", func(context.Context, *Conn, struct{}) (int, error) { calls++; return 0, nil })
 		other := s.plain()
 		c := s.raw("X-User", "kim")
-		require.Equal(t, 1, s.DisconnectUser("kim", "banned"))
+		require.Equal(t, 1, s.disconnect("kim", "banned"))
 		c.text(`{"type":"broadcast","message":"still here"}`)
 		c.text(`{"type":"call","id":"1","method":"call"}`)
 		code, reason := c.closeFrame()

@@ -112,6 +112,15 @@ func appendSystem(dst []byte, room, content string) []byte {
 	return append(dst, '}')
 }
 
+// appendLeft tells a client that the application has ended its membership in a room.
+func appendLeft(dst []byte, room, reason string) []byte {
+	dst = append(dst, `{"type":"left","room":`...)
+	dst = appendJSONString(dst, room)
+	dst = append(dst, `,"reason":`...)
+	dst = appendJSONString(dst, reason)
+	return append(dst, '}')
+}
+
 // appendPositioned appends a message with its position in its topic added at
 // the end (P4.3). object is one complete JSON object that ends in its brace:
 // a message is stored without a position, because only the store knows it.
@@ -246,7 +255,8 @@ type presenceMessage struct {
 	Members  []Member // may be shorter than Count
 	Joined   []Member
 	Left     []Member
-	Count    int // users in the room
+	Count    int  // users in the room
+	counted  bool // Count is another than the last time
 }
 
 func appendPresence(dst []byte, m presenceMessage) []byte {

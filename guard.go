@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"runtime/debug"
 	"time"
 )
@@ -96,6 +97,34 @@ func (g guardedStore) Disconnect(ctx context.Context, node string, userIDs []str
 func (g guardedStore) Status(ctx context.Context, userIDs []string) (all []UserStatus, err error) {
 	defer g.stats.panicked(&err)
 	return g.store.Status(ctx, userIDs)
+}
+
+// guardedAppender does the same for an AppendPublisher.
+type guardedAppender struct {
+	inner AppendPublisher
+	stats *counters
+}
+
+// appenderOf returns the Store that is also the Broker and can append and publish in one step, or nil.
+func appenderOf(opts Options, stats *counters) AppendPublisher {
+	a, ok := opts.Store.(AppendPublisher)
+	b, same := opts.Broker.(AppendPublisher)
+	if !ok || !same || !reflect.TypeOf(a).Comparable() || a != b {
+		return nil
+	}
+	return guardedAppender{a, stats}
+}
+
+func (g guardedAppender) AppendPublish(ctx context.Context, topic string, keep Retention, entries []Entry, payload []byte) (log Log, err error) {
+	defer g.stats.panicked(&err)
+	return g.inner.AppendPublish(ctx, topic, keep, entries, payload)
+}
+
+// resetter returns the Broker if it can start anew.
+func (h *Hub) resetter() (Resetter, bool) {
+	g, _ := h.opts.Broker.(guardedBroker)
+	r, ok := g.broker.(Resetter)
+	return r, ok
 }
 
 func (g guardedBroker) Publish(ctx context.Context, topic string, payload []byte) (err error) {

@@ -104,6 +104,9 @@ func (h *Hub) roomsInUse() []*topic {
 // renewPresence extends the leases of everybody in a room of this node. It
 // does not wait: the calls of the Store are spread over some seconds.
 func (h *Hub) renewPresence() {
+	if h.statuses != nil {
+		go func() { _ = h.statuses.tell(h.ctx, true) }() // ends with the Store calls
+	}
 	for _, t := range h.roomsInUse() {
 		name := t.name
 		t.release()

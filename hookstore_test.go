@@ -52,7 +52,7 @@ func (s *hookStore) Read(ctx context.Context, topic string, q Query) (Page, erro
 
 func (s *hookStore) Enter(ctx context.Context, topic, node string, members []Member, lease time.Duration) error {
 	next := func() error { return s.inner.Load().Enter(ctx, topic, node, members, lease) }
-	if s.onEnter == nil {
+	if s.onEnter == nil || topic == topicNodes {
 		return next()
 	}
 	return s.onEnter(ctx, topic, node, members, lease, next)
@@ -60,14 +60,14 @@ func (s *hookStore) Enter(ctx context.Context, topic, node string, members []Mem
 
 func (s *hookStore) Leave(ctx context.Context, topic, node string, userIDs []string) error {
 	next := func() error { return s.inner.Load().Leave(ctx, topic, node, userIDs) }
-	if s.onLeave == nil {
+	if s.onLeave == nil || topic == topicNodes {
 		return next()
 	}
 	return s.onLeave(ctx, topic, node, userIDs, next)
 }
 
 func (s *hookStore) Members(ctx context.Context, topic string, limit int) ([]Member, int, error) {
-	if s.onMembers != nil {
+	if s.onMembers != nil && topic != topicNodes {
 		s.onMembers(topic)
 	}
 	return s.inner.Load().Members(ctx, topic, limit)

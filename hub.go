@@ -45,6 +45,13 @@ type Hub struct {
 	quota    quota
 	known    known
 	watched  chan struct{} // closed when watchOverdue has ended; nil without it
+	started  time.Time
+	// Of several nodes, and nil without: the log of commands, and the Store that is the Broker, too.
+	control  *topic
+	appender AppendPublisher
+	asks     *asks
+	monitor  *monitor  // nil if nothing of the Store can fail
+	statuses *statuses // nil without Options.TrackPresence
 
 	ctx     context.Context // of Store calls that belong to no single caller; ends with Shutdown
 	cancel  context.CancelFunc
@@ -61,13 +68,15 @@ type Hub struct {
 }
 
 // New returns a Hub. The only required option is Authenticator. A Hub needs
-// no start; Shutdown ends it, and the goroutine that it runs for Hooks.Undelivered from the beginning.
+// no start; Shutdown ends it, and the goroutines that it runs from the beginning, for Hooks.Undelivered and
+// to watch Store and Broker.
 func New(opts Options) (*Hub, error) {
 	if err := opts.setDefaults(); err != nil {
 		return nil, err
 	}
 	h := &Hub{
 		opts: opts, log: opts.Logger, faults: newLogLimiter(), node: rand.Text(),
+		started: time.Now(), asks: newAsks(),
 		conns: make(map[string]*Conn), replaced: make(map[*Conn]struct{}), stopped: make(chan struct{}), reads: make(chan struct{}, maxReads),
 	}
 	_, h.fast = opts.Store.(*MemoryStore)
@@ -75,6 +84,10 @@ func New(opts Options) (*Hub, error) {
 	h.opts.Store = guardedStore{opts.Store, &h.stats}
 	if opts.Broker != nil {
 		h.opts.Broker = guardedBroker{opts.Broker, &h.stats}
+		h.appender = appenderOf(opts, &h.stats)
+	}
+	if h.opts.NodeName == "" {
+		h.opts.NodeName = h.node
 	}
 	for _, origin := range opts.Origins {
 		h.origins = append(h.origins, normalOrigin(origin))
@@ -88,6 +101,16 @@ func New(opts Options) (*Hub, error) {
 	h.known.users = newAging[struct{}](knownLife)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.all = h.acquire(topicBroadcast) // never released
+	if opts.Broker != nil {
+		h.control = h.acquire(topicControl) // likewise
+	}
+	if opts.TrackPresence {
+		h.statuses = newStatuses(h)
+	}
+	if !h.fast {
+		h.monitor = newMonitor(h)
+		h.monitor.start()
+	}
 	if h.watchesReceipts() {
 		h.watched = make(chan struct{})
 		go h.watchOverdue() // ends with Shutdown

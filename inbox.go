@@ -183,15 +183,18 @@ func (t *topic) mark(ctx context.Context, m Mark) (Log, error) {
 		return done.Log, err
 	}
 	t.hub.stats.marked.Add(uint64(countSpans(done.Changed)))
-	t.tellMarked(ctx, m.As, done)
+	t.tellMarked(ctx, m.As, done, false)
 	return done.Log, nil
 }
 
 // tellMarked tells the devices. What becomes of the message does not change that the marks are stored: those that
 // miss it find them in their inbox when they come back.
-func (t *topic) tellMarked(ctx context.Context, as MarkAs, done Marked) {
+func (t *topic) tellMarked(ctx context.Context, as MarkAs, done Marked, local bool) {
 	if len(done.Changed) > 0 && !mutant("mark-silent") {
-		p := &publication{entry: Entry{Data: appendMarked(nil, markNames[as], done)}, v1: true}
+		p := &publication{entry: Entry{Data: appendMarked(nil, markNames[as], done)}, v1: true, local: local}
+		if !local {
+			p.marks, p.news = done.Version-done.Top+1, true
+		}
 		_, _ = t.publish(ctx, p)
 	}
 }
@@ -211,15 +214,15 @@ func (t *topic) resolve() {
 			case <-t.hub.ctx.Done():
 			}
 			t.resolving.Store(false) // what fails from now on may not be in what is read
-			if t.readMarks() == nil || t.hub.ctx.Err() != nil || t.resolving.Swap(true) {
+			if t.readMarks(false) == nil || t.hub.ctx.Err() != nil || t.resolving.Swap(true) {
 				return
 			}
 		}
 	}()
 }
 
-// readMarks tells the devices what the Store says. It takes its turn: when a Store is well again, many want to know.
-func (t *topic) readMarks() error {
+// readMarks tells the devices what the Store says, those on this node if it is local. It takes its turn: when a Store is well again, many want to know.
+func (t *topic) readMarks(local bool) error {
 	ctx, cancel := context.WithTimeout(t.hub.ctx, t.hub.opts.StoreTimeout)
 	defer cancel()
 	if err := t.takeTurn(ctx); err != nil {
@@ -228,7 +231,7 @@ func (t *topic) readMarks() error {
 	defer t.endTurn()
 	page, err := t.read(ctx, Query{Limit: 1})
 	if err == nil && t.at(page.Epoch) { // of another log the devices are told with its first message
-		t.tellMarks(page)
+		t.tellMarks(page, local)
 	}
 	return err
 }
@@ -241,16 +244,21 @@ func (t *topic) at(epoch string) bool {
 }
 
 // tellMarks tells the devices the read state of all that is kept.
-func (t *topic) tellMarks(page Page) {
+func (t *topic) tellMarks(page Page, local bool) {
 	var unread []Span
 	for offset := page.First; offset <= page.Top; offset++ {
 		if !within(page.Read, offset) && !within(page.Archived, offset) {
 			unread = extendSpans(unread, offset)
 		}
 	}
-	t.tellMarked(t.hub.ctx, MarkRead, Marked{Log: page.Log, Changed: page.Read})
-	t.tellMarked(t.hub.ctx, MarkArchived, Marked{Log: page.Log, Changed: page.Archived})
-	t.tellMarked(t.hub.ctx, MarkUnread, Marked{Log: page.Log, Changed: unread})
+	t.tellMarked(t.hub.ctx, MarkRead, Marked{Log: page.Log, Top: page.Top, Changed: page.Read}, local)
+	t.tellMarked(t.hub.ctx, MarkArchived, Marked{Log: page.Log, Top: page.Top, Changed: page.Archived}, local)
+	t.tellMarked(t.hub.ctx, MarkUnread, Marked{Log: page.Log, Top: page.Top, Changed: unread}, local)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.epoch == page.Epoch {
+		t.marks = max(t.marks, page.Version-page.Top)
+	}
 }
 
 // storeMark calls the Store with its timeout.

@@ -121,6 +121,17 @@ func (c *Conn) leave(room string) bool {
 	return m != nil && c.drop(m, 0)
 }
 
+// leaveFor is leave for the application, and tells a v1 client why.
+func (c *Conn) leaveFor(room, reason string) bool {
+	if !c.leave(room) {
+		return false
+	}
+	if c.v1 {
+		_ = c.push(newFrame(appendLeft(newBuffer(128), room, reason))) // if it ends, it need not know
+	}
+	return true
+}
+
 // drop removes a membership once. Whoever calls settle last finishes the leave.
 func (c *Conn) drop(m *membership, grace time.Duration) bool {
 	c.mu.Lock()

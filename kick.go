@@ -41,12 +41,8 @@ func (k *kicks) end(userID string, since uint64) bool {
 	return kicked
 }
 
-// DisconnectUser closes all connections of a user on this node with code 4101,
-// which tells clients not to come back, and returns how many there were. Nothing is
-// queued for them any more when it returns. A handshake that was authenticated before
-// the call ends in the same way. It does not keep the user from connecting
-// again: that is for the Authenticator.
-func (h *Hub) DisconnectUser(userID, reason string) int {
+// disconnect closes the connections of a user on this node. Nothing is queued for them any more when it returns.
+func (h *Hub) disconnect(userID, reason string) int {
 	h.kicks.kick(userID)
 	var conns []*Conn
 	h.mu.Lock()

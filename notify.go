@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -195,6 +196,11 @@ func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 		}
 		return Result{Delivered: f.delivered, Dropped: f.dropped}, err
 	}
+	if h.control != nil && len(id) == clientIDSize && strings.Trim(id, clientIDAlphabet) == "" {
+		if n := h.toConn(ctx, id, m.data); n > 0 {
+			return Result{Delivered: n}, nil
+		}
+	}
 	t := h.acquire(userPrefix + id)
 	defer t.release()
 	if mutant("offline") && t.roster.count.Load() == 0 {
@@ -217,6 +223,15 @@ func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 	return t.publish(ctx, p)
 }
 
+// toConn delivers to a connection of another node; the number of those reached is 1 or 0.
+func (h *Hub) toConn(ctx context.Context, clientID string, data []byte) int {
+	g, err := h.askNodes(ctx, ask{Op: opPrivate, User: clientID, Data: data}, false)
+	if err != nil {
+		return 0
+	}
+	return g.count()
+}
+
 // mayStore decides whether a message to a user who is not connected here may fill the user's inbox.
 func (h *Hub) mayStore(ctx context.Context, userID string, m mail) error {
 	if h.opts.UserExists == nil {
@@ -228,10 +243,19 @@ func (h *Hub) mayStore(ctx context.Context, userID string, m mail) error {
 	} else if !ok {
 		return ErrNotFound
 	}
-	if m.sender != "" && !h.quota.allow(m.account) {
+	if m.sender != "" && !h.onlineElsewhere(ctx, userID) && !h.quota.allow(m.account) {
 		return NewError(CodeLimit, "too many private messages to users who are not connected here: try again later")
 	}
 	return nil
+}
+
+// onlineElsewhere reports whether a user is known to be connected to another node.
+func (h *Hub) onlineElsewhere(ctx context.Context, userID string) bool {
+	if h.statuses == nil || h.control == nil {
+		return false
+	}
+	status, err := h.Status(ctx, userID)
+	return err == nil && status[0].Online
 }
 
 // userExists asks the application. It may do so in a goroutine of ours, where a panic would end the process.

@@ -303,7 +303,7 @@ func TestInvalidUserIDs(t *testing.T) {
 			require.ErrorIs(t, err, ErrInvalidName)
 			_, err = h.Private(t.Context(), id, 1)
 			require.ErrorIs(t, err, ErrInvalidName)
-			require.Zero(t, h.DisconnectUser(id, ""))
+			require.Zero(t, h.disconnect(id, ""))
 		}
 		require.Equal(t, 1, h.Stats().Topics)
 	})

@@ -44,8 +44,17 @@ type Options struct {
 	Store Store
 	// StoreTimeout bounds every call of the Store. Default 5 s.
 	StoreTimeout time.Duration
-	// Broker connects several nodes. Default nil: this is the only node.
+	// Broker connects several nodes, which share Store, too. Default nil: this is the only node.
 	Broker Broker
+	// NodeName names this node in Hub.Nodes, errors and logs, for people: at most 64 bytes. Default: an id that is new for each hub.
+	NodeName string
+	// SyncInterval is how often the topics in use on this node are compared with the Store, by one call of Store.Heads
+	// for each 512 of them. With a Broker only: what it has lost comes at most so much later, plus the time of
+	// two calls of the Store. Default 3 s.
+	SyncInterval time.Duration
+	// TrackPresence keeps in the Store which identified users are connected, for Hub.Status: a write when a user comes
+	// and goes, and one every 20 s for each 500 connected users. Default: off.
+	TrackPresence bool
 
 	// Room configures a room by its name; it is called when the room comes
 	// into use and must always answer the same for the same name. Nil: the
@@ -62,7 +71,7 @@ type Options struct {
 	// PrivateQuota is how many private messages a user may send in an hour to users who are not
 	// connected to this node, over all connections to it; anonymous users of one ClientIP share one. More are refused with CodeLimit. What goes to users
 	// who are connected is bounded by RateLimit alone; Authorize can narrow it. Default 60, and 1,200 with a
-	// Broker, where those on other nodes count as not connected; negative: no limit.
+	// Broker and without TrackPresence, where those on other nodes count as not connected; negative: no limit.
 	PrivateQuota int
 	// UndeliveredAfter is the time after which Hooks.Undelivered hears of what no device has received. Default 1 min; negative: only of
 	// sends with WithUndeliveredAfter. Without the hook it has no effect. The hook is called up to a quarter of this time later, and up to 5 s.
@@ -200,6 +209,12 @@ func (o *Options) setDefaults() error {
 			return fmt.Errorf("parley: Options.Origins: %q is not of the form scheme://host[:port]", origin)
 		}
 	}
+	if o.NodeName != "" && !validName(o.NodeName, maxShortName) {
+		return fmt.Errorf("parley: Options.NodeName: %q is longer than %d bytes, or has control characters", o.NodeName, maxShortName)
+	}
+	if o.Broker != nil && o.Store == nil {
+		return errors.New("parley: Options.Broker is set, but Options.Store is not: nodes need a Store that they share")
+	}
 	if o.Store == nil {
 		o.Store = NewMemoryStore()
 	}
@@ -209,6 +224,7 @@ func (o *Options) setDefaults() error {
 	o.Inbox = o.Inbox.orElse(defaultInbox)
 	o.BroadcastHistory = o.BroadcastHistory.orElse(Retention{})
 	or(&o.StoreTimeout, 5*time.Second)
+	or(&o.SyncInterval, 3*time.Second)
 	or(&o.MaxMessageSize, 64<<10)
 	or(&o.AssemblyTimeout, 10*time.Second)
 	or(&o.QueueSize, 1<<20)
@@ -221,7 +237,7 @@ func (o *Options) setDefaults() error {
 	or(&o.RateLimit, 50)
 	or(&o.RateBurst, 200)
 	or(&o.MaxPerUser, 16)
-	if o.Broker != nil {
+	if o.Broker != nil && !o.TrackPresence {
 		or(&o.PrivateQuota, 1200)
 	}
 	or(&o.PrivateQuota, 60)
@@ -238,6 +254,7 @@ func (o *Options) check() error {
 		ok   bool
 	}{
 		{"StoreTimeout", o.StoreTimeout > 0},
+		{"SyncInterval (at least 10 ms)", o.SyncInterval >= 10*time.Millisecond},
 		{"MaxMessageSize", o.MaxMessageSize > 0},
 		{"AssemblyTimeout", o.AssemblyTimeout > 0},
 		{"PingInterval", o.PingInterval >= beatPhases*time.Millisecond},

@@ -333,7 +333,7 @@ func TestConnectionBeforeItIsGreeted(t *testing.T) {
 			require.Len(t, s.User("kim"), 1)
 			require.NoError(t, s.User("kim")[0].Send(t.Context(), "very early"))
 			if disconnect {
-				require.Equal(t, 1, s.DisconnectUser("kim", "banned"))
+				require.Equal(t, 1, s.disconnect("kim", "banned"))
 				f := c.frame()
 				require.EqualValues(t, bitFin|opClose, f.first, "it was not greeted, so nothing else may come")
 				require.Equal(t, string(rawClose(CloseDisconnected, "banned")[6:]), string(f.payload))
@@ -378,7 +378,7 @@ func (b *panickyBroker) Subscribe(ctx context.Context, topic string, deliver fun
 func TestPanicsInBroker(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		broker := &panickyBroker{MemoryBroker: NewMemoryBroker()}
-		s := serve(t, Options{Broker: broker})
+		s := serve(t, Options{Broker: broker, Store: NewMemoryStore()})
 		c := s.plain()
 		c.join("tea", "kim")
 		c.expect("system")

@@ -44,19 +44,23 @@ type roomState struct {
 	changed  map[string]struct{} // users of whom told may be wrong
 	renewing bool                // the next flush renews all leases
 	ticking  bool                // flush will run
+	shared   sharedView          // with several nodes
 }
 
 type roomUser struct {
 	name      string
 	conns     int
-	announced bool        // by a system message
+	announced bool        // by a system message; with several nodes: as soon as it is known that isNew
+	judged    bool        // isNew is known
+	isNew     bool        // was on no other node
 	grace     *time.Timer // runs while conns is 0
 }
 
 func newRoomState(t *topic, cfg RoomConfig) *roomState {
 	return &roomState{
 		topic: t, config: cfg, telling: make(chan struct{}, 1),
-		users: make(map[string]*roomUser), told: make(map[string]string), changed: make(map[string]struct{}),
+		shared: sharedView{leaving: make(map[string]string)},
+		users:  make(map[string]*roomUser), told: make(map[string]string), changed: make(map[string]struct{}),
 	}
 }
 
@@ -90,6 +94,10 @@ func (s *roomState) arrived(userID string) {
 		return
 	}
 	u.announced = true
+	if s.isShared() && !(u.judged && u.isNew) {
+		s.mu.Unlock()
+		return // a flush judges
+	}
 	send := s.topic.system(u.name + " joined")
 	s.mu.Unlock()
 	send()
@@ -141,6 +149,10 @@ func (s *roomState) removeLocked(userID string, u *roomUser) (send func()) {
 	if !u.announced {
 		return func() {}
 	}
+	if s.isShared() {
+		s.shared.leaving[userID] = u.name
+		return func() {}
+	}
 	return s.topic.system(u.name + " left")
 }
 
@@ -156,7 +168,7 @@ func (s *roomState) flushLocked() {
 	if !s.ticking {
 		s.ticking = true
 		s.topic.retain()
-		time.AfterFunc(presenceTick, s.flush)
+		time.AfterFunc(max(presenceTick, s.shared.pause), s.flush)
 	}
 }
 
@@ -167,7 +179,7 @@ func (s *roomState) flush() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ticking = false
-	if len(s.changed) > 0 || s.renewing {
+	if len(s.changed) > 0 || s.renewing || s.shared.stale {
 		s.flushLocked()
 	}
 }
@@ -189,8 +201,11 @@ func (s *roomState) close() {
 
 // tell tells the Store, and then the v1 members of this node.
 func (s *roomState) tell() {
-	msg := s.tellStore()
-	if len(msg.Joined)+len(msg.Left) == 0 || s.topic.hub.closing.Load() {
+	msg, announce := s.update()
+	for _, send := range announce {
+		send()
+	}
+	if len(msg.Joined)+len(msg.Left) == 0 && !msg.counted || s.topic.hub.closing.Load() {
 		return
 	}
 	sortMembers(msg.Joined)
@@ -201,10 +216,18 @@ func (s *roomState) tell() {
 	s.topic.announce(appendPresence(nil, msg), true)
 }
 
-// tellStore takes the changes, tells the Store, and returns them.
-func (s *roomState) tellStore() presenceMessage {
+// update takes the changes, tells the Store, and returns what the members of this node are to be told.
+func (s *roomState) update() (msg presenceMessage, announce []func()) {
 	s.telling <- struct{}{}
 	defer func() { <-s.telling }()
+	if s.isShared() {
+		return s.updateShared()
+	}
+	return s.tellStore(), nil
+}
+
+// tellStore is update for the only node.
+func (s *roomState) tellStore() presenceMessage {
 	s.mu.Lock()
 	msg := presenceMessage{Room: s.topic.roomName(), Count: len(s.users)}
 	var gone []string
@@ -231,13 +254,13 @@ func (s *roomState) tellStore() presenceMessage {
 	}
 	s.mu.Unlock()
 
-	s.persist(present, gone)
+	_ = s.persist(present, gone)
 	return msg
 }
 
 // persist writes changes to the Store. What fails is repaired by the next
 // renewal, or by the end of the lease.
-func (s *roomState) persist(present []Member, gone []string) {
+func (s *roomState) persist(present []Member, gone []string) error {
 	h := s.topic.hub
 	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
 	defer cancel()
@@ -252,6 +275,7 @@ func (s *roomState) persist(present []Member, gone []string) {
 		h.stats.storeErrors.Add(1)
 		h.logError("parley: store: presence failed", "error", err)
 	}
+	return err
 }
 
 // renew has the next flush extend the lease of everybody in the room.
@@ -259,7 +283,7 @@ func (s *roomState) renew() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.users) > 0 {
-		s.renewing = true
+		s.renewing, s.shared.stale = true, s.isShared()
 		s.flushLocked()
 	}
 }
@@ -278,17 +302,8 @@ func (s *roomState) localLocked(limit int) []Member {
 
 // members returns up to limit users of the room over all nodes, in ascending order of id.
 func (s *roomState) members(ctx context.Context, limit int) ([]Member, int, error) {
-	h := s.topic.hub
-	if h.opts.Broker != nil {
-		ctx, cancel := context.WithTimeout(ctx, h.opts.StoreTimeout)
-		defer cancel()
-		all, count, err := h.opts.Store.Members(ctx, s.topic.name, limit)
-		if err != nil {
-			h.stats.storeErrors.Add(1)
-			h.logError("parley: store: members not read", "error", err)
-			return nil, 0, fmt.Errorf("%w: %w", ErrStore, err)
-		}
-		return all, count, nil
+	if s.isShared() {
+		return s.readMembers(ctx, limit)
 	}
 	// The only node knows better than the Store, which lags by a tick.
 	s.mu.Lock()
@@ -298,23 +313,37 @@ func (s *roomState) members(ctx context.Context, limit int) ([]Member, int, erro
 	return all[:min(max(limit, 0), len(all))], len(all), nil
 }
 
+func (s *roomState) readMembers(ctx context.Context, limit int) ([]Member, int, error) {
+	h := s.topic.hub
+	ctx, cancel := context.WithTimeout(ctx, h.opts.StoreTimeout)
+	defer cancel()
+	all, count, err := h.opts.Store.Members(ctx, s.topic.name, limit)
+	if err != nil {
+		h.stats.storeErrors.Add(1)
+		h.logError("parley: store: members not read", "error", err)
+		return nil, 0, fmt.Errorf("%w: %w", ErrStore, err)
+	}
+	return all, count, nil
+}
+
 // snapshot is the presence message that a joining client gets: who was told
 // to be there, and self. In a large room it holds some of the users: which ones does not
 // matter, sorting all of them at every join would.
 func (s *roomState) snapshot(ctx context.Context, id string, self Member) (*frame, error) {
 	msg := presenceMessage{ID: id, Room: s.topic.roomName(), Snapshot: true}
-	if s.topic.hub.opts.Broker != nil {
-		var err error
-		if msg.Members, msg.Count, err = s.members(ctx, presenceRoster); err != nil {
+	if s.isShared() {
+		select {
+		case s.telling <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		err := s.seed(ctx)
+		<-s.telling
+		if err != nil {
 			return nil, err
 		}
-		known := slices.ContainsFunc(msg.Members, func(m Member) bool { return m.UserID == self.UserID })
-		if !known && msg.Count == len(msg.Members) && msg.Count < presenceRoster {
-			msg.Members, msg.Count = append(msg.Members, self), msg.Count+1
-		}
-	} else {
-		msg.Members, msg.Count = s.toldTo(self)
 	}
+	msg.Members, msg.Count = s.toldTo(self)
 	sortMembers(msg.Members)
 	return newFrame(appendPresence(newBuffer(64+64*len(msg.Members)), msg)), nil
 }
@@ -322,7 +351,7 @@ func (s *roomState) snapshot(ctx context.Context, id string, self Member) (*fram
 func (s *roomState) toldTo(self Member) (some []Member, count int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	count = len(s.told)
+	count = max(len(s.told), s.shared.count)
 	some = make([]Member, 0, min(count+1, presenceRoster))
 	name, told := s.told[self.UserID]
 	if told {

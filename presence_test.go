@@ -119,7 +119,7 @@ func TestLeaveGrace(t *testing.T) {
 		{"v1, too slow", true, func(d *direct) { d.end(CloseSlow, "") }, 10 * time.Second},
 		{"v1, expired", true, func(d *direct) { d.end(CloseExpired, "") }, 10 * time.Second},
 		{"v1, normal end", true, func(d *direct) { d.end(CloseNormal, "") }, 0},
-		{"v1, disconnected", true, func(d *direct) { d.hub.DisconnectUser("kim", "") }, 0},
+		{"v1, disconnected", true, func(d *direct) { d.hub.disconnect("kim", "") }, 0},
 		{"v1, closed by the application for good", true, func(d *direct) { d.Close(4150, "") }, 0},
 		{"v1, left", true, func(d *direct) { d.leave("r") }, 0},
 		{"plain, lost", false, func(d *direct) { d.end(CloseAbnormal, "") }, 0},

@@ -247,7 +247,7 @@ func TestDisconnectUserDuringAHandshake(t *testing.T) {
 		go func() { lee <- s.rawUnread("X-User", "lee") }()
 		synctest.Wait()
 		require.EqualValues(t, 2, gate.hit.Load())
-		require.Zero(t, s.DisconnectUser("kim", "banned"))
+		require.Zero(t, s.disconnect("kim", "banned"))
 		gate.open()
 		banned, other := <-kim, <-lee
 		banned.readOn()

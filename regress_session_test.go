@@ -67,7 +67,7 @@ func TestSessionOfAnotherProcessEnds(t *testing.T) {
 		require.Equal(t, c.id, again.id)
 		again.send(`{"type":"ping"}`)
 		again.expect("pong")
-		require.Equal(t, 1, after.DisconnectUser(again.id, "banned"))
+		require.Equal(t, 1, after.disconnect(again.id, "banned"))
 		require.Equal(t, CloseDisconnected, again.closeCode())
 		synctest.Wait()
 		after.back(session, dialOptions{}).requireRefusedSession()

@@ -80,7 +80,7 @@ func TestMessageOutlivesItsSender(t *testing.T) {
 		a.send(`{"type":"message","content":"late","id":"1"}`)
 		synctest.Wait()
 		require.EqualValues(t, 1, gate.hit.Load())
-		require.Equal(t, 1, s.DisconnectUser("kim", ""))
+		require.Equal(t, 1, s.disconnect("kim", ""))
 		time.Sleep(time.Second)
 		b := s.connect(dialOptions{user: "kim"})
 		require.Empty(t, b.join("tea", "kim")["messages"])
@@ -189,7 +189,7 @@ func TestStorePanicInAJoin(t *testing.T) {
 func TestMadeUpOffsetFromTheBroker(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		broker := NewMemoryBroker()
-		s := serve(t, Options{Broker: broker})
+		s := serve(t, Options{Broker: broker, Store: NewMemoryStore()})
 		c := s.plain()
 		epoch := c.join("tea", "kim").str("epoch")
 		c.expect("system")
@@ -198,6 +198,7 @@ func TestMadeUpOffsetFromTheBroker(t *testing.T) {
 		}})
 		require.NoError(t, err)
 		require.NoError(t, broker.Publish(t.Context(), "room/tea", payload))
+		time.Sleep(2 * patience) // what is missing before it could be on its way
 		c.expectNone()
 		require.EqualValues(t, 1, s.Stats().BrokerGarbage)
 		for i := range 3 {

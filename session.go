@@ -15,9 +15,10 @@ const (
 	sessionVersion = 1
 	// sessionAge is how old a session of another process may be: of a node
 	// that was restarted, or of another one behind the same address. This process knows its own better.
-	sessionAge   = 24 * time.Hour
-	clientIDSize = 26 // of rand.Text
-	nodeTagSize  = 8
+	sessionAge       = 24 * time.Hour
+	clientIDSize     = 26 // of rand.Text, which uses these letters
+	clientIDAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	nodeTagSize      = 8
 	// 128 bits cannot be guessed (RFC 2104, section 5: at least half of the hash).
 	sessionMACSize = 16
 	sessionBody    = 1 + 8 + 4 + nodeTagSize + clientIDSize

@@ -239,14 +239,14 @@ func TestSessionEndsWithItsConnection(t *testing.T) {
 		s.back(gone.hello.str("session"), dialOptions{}).requireRefusedSession()
 
 		kicked := s.v1()
-		require.Equal(t, 1, s.DisconnectUser(kicked.id, "banned"))
+		require.Equal(t, 1, s.disconnect(kicked.id, "banned"))
 		s.back(kicked.hello.str("session"), dialOptions{}).requireRefusedSession()
 		require.Equal(t, CloseDisconnected, kicked.closeCode())
 		s.back(kicked.hello.str("session"), dialOptions{}).requireRefusedSession()
 
 		away := s.v1()
 		away.cut()
-		require.Zero(t, s.DisconnectUser(away.id, "banned while away"))
+		require.Zero(t, s.disconnect(away.id, "banned while away"))
 		s.back(away.hello.str("session"), dialOptions{}).requireRefusedSession()
 	})
 }

@@ -65,7 +65,20 @@ func (h *Hub) await(ctx context.Context, idle chan struct{}, conns []*Conn) erro
 	}
 	// What was taken from clients and from the application is stored, if that can be.
 	err = cmp.Or(wait(ctx, h.noRuns()), err)
+	if h.statuses != nil {
+		h.statuses.close(ctx)
+	}
 	h.cancel()
+	if h.monitor != nil {
+		ended := make(chan struct{})
+		go func() { // ends with the calls under way, which h.cancel has cut short
+			defer close(ended)
+			h.monitor.running.Wait()
+			h.control.detach()
+			h.all.detach()
+		}()
+		err = cmp.Or(wait(ctx, ended), err)
+	}
 	if h.watched != nil {
 		err = cmp.Or(wait(ctx, h.watched), err)
 	}

@@ -63,7 +63,7 @@ func TestOperationsAfterShutdown(t *testing.T) {
 		require.ErrorIs(t, conn.Send(ctx, 1), ErrConnClosed)
 		require.ErrorIs(t, room.Join(ctx, conn), ErrConnClosed)
 		require.ErrorIs(t, room.Leave(ctx, conn), ErrNotMember)
-		require.Zero(t, s.DisconnectUser("kim", ""))
+		require.Zero(t, s.disconnect("kim", ""))
 		conn.Close(CloseNormal, "")
 		s.requireRefused(http.StatusServiceUnavailable, "shutting down")
 	})

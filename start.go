@@ -48,6 +48,9 @@ func (c *Conn) enterTopics() bool {
 	if inbox != nil {
 		inbox.topic.roster.add(&inbox.sub)
 		c.inbox = inbox
+		if c.hub.statuses != nil {
+			c.hub.statuses.enter(c.userID)
+		}
 	}
 	c.connect = connectRunning
 	return true

@@ -48,20 +48,24 @@ type Stats struct {
 	HandlerErrors uint64 // errors of handlers and hooks that were no *Error
 	StoreErrors   uint64
 	BrokerErrors  uint64 // failed calls of the Broker
-	BrokerGarbage uint64 // payloads of the Broker that were no messages of a node
+	// Of several nodes.
+	Nodes          int    // gauge: the other living nodes, by the Store
+	BrokerReceived uint64 // payloads of other nodes
+	BrokerMissed   uint64 // messages that the Broker has lost, and that were found in the Store by comparing
+	BrokerGarbage  uint64 // payloads of the Broker that no node of this version has sent
 	// LogsSuppressed are errors not logged because there were more than 20 at once, or 1 a second.
 	LogsSuppressed uint64
 }
 
 // counters are the atomics behind Stats.
 type counters struct {
-	accepted, refusedAuth, refusedLimit, refusedHandshake                                                                atomic.Uint64
-	resumed, replaced, sessionsRefused                                                                                   atomic.Uint64
-	closedSlow, closedOverBudget, closedNoHeartbeat, closedAbuse, protocolErrors                                         atomic.Uint64
-	receivedMessages, receivedBytes, refused, rateLimited                                                                atomic.Uint64
-	marked, undelivered                                                                                                  atomic.Uint64
-	delivered, dropped, signalsReplaced, signalsDropped                                                                  atomic.Uint64
-	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors, brokerErrors, brokerGarbage, logsSuppressed atomic.Uint64
+	accepted, refusedAuth, refusedLimit, refusedHandshake                                                                                              atomic.Uint64
+	resumed, replaced, sessionsRefused                                                                                                                 atomic.Uint64
+	closedSlow, closedOverBudget, closedNoHeartbeat, closedAbuse, protocolErrors                                                                       atomic.Uint64
+	receivedMessages, receivedBytes, refused, rateLimited                                                                                              atomic.Uint64
+	marked, undelivered                                                                                                                                atomic.Uint64
+	delivered, dropped, signalsReplaced, signalsDropped                                                                                                atomic.Uint64
+	writtenFrames, writtenBytes, writes, panics, handlerErrors, storeErrors, brokerErrors, brokerReceived, brokerMissed, brokerGarbage, logsSuppressed atomic.Uint64
 }
 
 func (s *counters) received(n int) {
@@ -115,6 +119,9 @@ func (h *Hub) Stats() Stats {
 	h.table.mu.Lock()
 	topics := len(h.table.topics)
 	h.table.mu.Unlock()
+	if h.control != nil {
+		topics--
+	}
 	s := &h.stats
 	return Stats{
 		Connections: connections, Topics: topics,
@@ -130,6 +137,7 @@ func (h *Hub) Stats() Stats {
 		Written: s.writtenFrames.Load(), WrittenBytes: s.writtenBytes.Load(), Writes: s.writes.Load(),
 		Marked: s.marked.Load(), Undelivered: s.undelivered.Load(),
 		Panics: s.panics.Load(), HandlerErrors: s.handlerErrors.Load(), StoreErrors: s.storeErrors.Load(),
-		BrokerErrors: s.brokerErrors.Load(), BrokerGarbage: s.brokerGarbage.Load(), LogsSuppressed: s.logsSuppressed.Load(),
+		BrokerErrors: s.brokerErrors.Load(), Nodes: h.monitor.others(), BrokerReceived: s.brokerReceived.Load(),
+		BrokerMissed: s.brokerMissed.Load(), BrokerGarbage: s.brokerGarbage.Load(), LogsSuppressed: s.logsSuppressed.Load(),
 	}
 }

@@ -31,7 +31,7 @@ type topic struct {
 
 	refs int // guarded by topicTable.mu: members, publishers and timers
 
-	mu      sync.Mutex // guards pending, running, epoch and last; no other lock is taken while it is held
+	mu      sync.Mutex // guards pending, running, and where the members are; no other lock is taken while it is held
 	pending []*publication
 	running bool
 
@@ -39,11 +39,21 @@ type topic struct {
 	// Guarded by mu.
 	epoch string
 	last  int64
+	// What begin found, 0 if it has not.
+	begunAt int64
+	// How many Marks the members have heard of, -1 if that is not known; see Log.Version. Guarded by mu.
+	marks   int64
+	unheard int64 // see missesMarks
+
+	// Used by the running goroutine alone: what waits for messages before it, in order of offset,
+	// and what has waited so, and need not wait any more.
+	early, arrived []*publication
 
 	recent recent // what was read of the log
 
 	resolving atomic.Bool // see resolve
 	link      link        // to the other nodes
+	suspect   atomic.Bool // the Broker says that something may be lost
 }
 
 // publication is one message on its way through a topic.
@@ -57,6 +67,15 @@ type publication struct {
 	remote bool
 	log    Log  // how the log stands with it; without an epoch it is not stored
 	inbox  bool // the frame carries log.Unread and log.Version (P8.1)
+	// marks is how many Marks the log has had with it, counted from 1, so that 0 is unknown; news: this tells of the last one.
+	marks int64
+	news  bool
+	// local: it is not for other nodes. carried: they have got it with the append.
+	local, carried bool
+	waits          bool // it is in topic.early
+	// Instead of a message: poke ends the patience of topic.early, head is where the Store says that the log ends.
+	poke bool
+	head *Head
 
 	frame *frame
 	err   error
@@ -173,11 +192,29 @@ func (t *topic) take() []*publication {
 func (t *topic) process(batch []*publication) {
 	t.deliver(batch)
 	for _, p := range batch {
+		if p.done != nil && !p.waits {
+			p.done <- struct{}{}
+		}
+	}
+	for _, p := range t.arrived {
 		if p.done != nil {
 			p.done <- struct{}{}
 		}
 	}
+	t.arrived = nil
 	t.carry(batch)
+}
+
+// submit queues publications that nobody waits for.
+func (t *topic) submit(batch ...*publication) {
+	t.mu.Lock()
+	t.pending = append(t.pending, batch...)
+	lead := !t.running
+	t.running = true
+	t.mu.Unlock()
+	if lead {
+		t.start()
+	}
 }
 
 // deliver stores, frames and fans out a batch, in order. It may run in a
@@ -201,8 +238,9 @@ func (t *topic) deliver(batch []*publication) {
 		// Where the log stands is found out anew: what was stored meanwhile must
 		// be in what the members read when they come back.
 		t.mu.Lock()
-		t.epoch, t.last = "", 0
+		t.epoch, t.last, t.begunAt, t.marks = "", 0, 0, -1
 		t.mu.Unlock()
+		t.arrived, t.early = append(t.arrived, t.early...), nil
 		t.roster.end(CloseResync, "missed messages: reconnect and resume")
 	}
 }
@@ -235,7 +273,7 @@ func (t *topic) store(batch []*publication) {
 	if len(entries) == 0 {
 		return
 	}
-	log, err := t.append(entries)
+	log, err := t.append(entries, batch)
 	if err == nil {
 		err = checkAppended(log.Epoch, entries)
 	}
@@ -254,6 +292,7 @@ func (t *topic) store(batch []*publication) {
 	for _, p := range batch {
 		if p.store {
 			p.entry, p.log, p.err = entries[i], log, err
+			p.marks = marksOf(log, entries)
 			i++
 		}
 	}
@@ -276,11 +315,31 @@ func checkAppended(epoch string, entries []Entry) error {
 	return nil
 }
 
-// append calls the Store with its timeout.
-func (t *topic) append(entries []Entry) (Log, error) {
+// append calls the Store with its timeout. If that can hand what is appended to the other nodes, it does.
+func (t *topic) append(entries []Entry, batch []*publication) (Log, error) {
 	ctx, cancel := context.WithTimeout(t.hub.ctx, t.hub.opts.StoreTimeout)
 	defer cancel()
-	return t.hub.opts.Store.Append(ctx, t.name, t.keep, entries)
+	if t.hub.appender == nil {
+		return t.hub.opts.Store.Append(ctx, t.name, t.keep, entries)
+	}
+	p := packet{Node: t.hub.node}
+	for _, b := range batch {
+		if b.store {
+			p.Messages = append(p.Messages, b.message())
+			b.carried = true
+		}
+	}
+	return t.hub.appender.AppendPublish(ctx, t.name, t.keep, entries, p.encode())
+}
+
+// marksOf returns publication.marks for what was appended.
+func marksOf(log Log, entries []Entry) int64 {
+	for i := len(entries) - 1; i >= 0; i-- {
+		if !entries[i].Duplicate {
+			return log.Version - entries[i].Offset + 1
+		}
+	}
+	return 0
 }
 
 // kind is the topic's name without what came from users, for logs.
@@ -315,10 +374,12 @@ func (h *Hub) acquire(name string) *topic {
 }
 
 func (h *Hub) newTopic(name string) *topic {
-	t := &topic{hub: h, name: name, recent: recent{turn: make(chan struct{}, topicReads)}}
+	t := &topic{hub: h, name: name, marks: -1, recent: recent{turn: make(chan struct{}, topicReads)}}
 	switch {
 	case name == topicBroadcast:
 		t.keep = h.opts.BroadcastHistory
+	case name == topicControl:
+		t.keep = controlLog
 	case strings.HasPrefix(name, userPrefix):
 		t.keep, t.user = h.opts.Inbox, name[len(userPrefix):]
 	default:

@@ -176,7 +176,7 @@ func TestKicked(t *testing.T) {
 		c := connect(t, s.network, "kim", j.states())
 		j.join(t, c, "lobby")
 		s.publish("lobby", 1)
-		s.hub.DisconnectUser("kim", "go away")
+		_, _ = s.hub.DisconnectUser(context.Background(), "kim", "go away")
 		<-c.Done()
 		// What came before is handed out before the end.
 		j.expect(t, "connected", "lobby history []", "lobby 1", "closed")

@@ -1,0 +1,183 @@
+package parley
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// headsAtOnce is how many topics are compared by one call of Store.Heads: some 40 KB of answer, a millisecond of a server.
+	headsAtOnce = 512
+	// attachParallel is how many topics are subscribed at once, and marks read, when something has to be made up.
+	attachParallel = 16
+)
+
+// watchTopics compares the topics in use with the Store: all of them every Options.SyncInterval, and at
+// once those of which the Broker says that something may be lost. It ends with the hub.
+func (m *monitor) watchTopics() {
+	for {
+		interval := m.hub.opts.SyncInterval
+		if m.deaf() {
+			interval = min(interval, deafSync)
+		}
+		tick := time.NewTimer(interval)
+		select {
+		case <-tick.C:
+			m.compare(func(*topic) bool { return true })
+		case <-m.hurried:
+			m.compare(func(t *topic) bool { return t.suspect.Load() })
+		case <-m.hub.ctx.Done():
+			tick.Stop()
+			return
+		}
+		tick.Stop()
+	}
+}
+
+// suspectAll has all topics compared.
+func (m *monitor) suspectAll() {
+	for _, t := range m.hub.inUse(func(*topic) bool { return true }) {
+		t.suspect.Store(true)
+		t.release()
+	}
+	m.hurry()
+}
+
+// inUse returns the topics that match, with a reference each.
+func (h *Hub) inUse(match func(*topic) bool) []*topic {
+	h.table.mu.Lock()
+	defer h.table.mu.Unlock()
+	var all []*topic
+	for _, t := range h.table.topics {
+		if match(t) {
+			t.refs++
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// compare finds out which of the topics are behind the Store, and brings them up.
+func (m *monitor) compare(match func(*topic) bool) {
+	topics := m.hub.inUse(match)
+	defer func() {
+		for _, t := range topics {
+			t.release()
+		}
+	}()
+	m.subscribe(topics)
+	type lag struct {
+		t    *topic
+		head Head
+	}
+	var behind []lag
+	var unmarked []*topic
+	for part := range slices.Chunk(topics, headsAtOnce) {
+		heads, err := m.heads(part)
+		if err != nil {
+			return // they stay suspect, and all are compared before long
+		}
+		for i, t := range part {
+			if t.behind(heads[i]) {
+				behind = append(behind, lag{t, heads[i]})
+			}
+			if t.missesMarks(heads[i]) {
+				unmarked = append(unmarked, t)
+			}
+		}
+	}
+	m.remark(unmarked)
+	if len(behind) == 0 {
+		return
+	}
+	select {
+	case <-time.After(patience): // most of it is on its way
+	case <-m.hub.ctx.Done():
+		return
+	}
+	for _, l := range behind {
+		if l.t.behind(l.head) {
+			l.t.submit(&publication{head: &l.head, remote: true})
+		}
+	}
+}
+
+// heads asks the Store. The topics count as suspect until it has answered.
+func (m *monitor) heads(topics []*topic) ([]Head, error) {
+	h := m.hub
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = t.name
+		t.suspect.Store(false) // what is lost from now on may not be in the answer
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
+	defer cancel()
+	heads, err := h.opts.Store.Heads(ctx, names)
+	if err == nil && len(heads) != len(names) {
+		err = errHeads
+	}
+	if err != nil {
+		for _, t := range topics {
+			t.suspect.Store(true)
+		}
+		if h.ctx.Err() == nil {
+			_ = h.storeError("heads", err)
+		}
+		return nil, err
+	}
+	return heads, nil
+}
+
+// behind reports whether the log of the Store goes on after what the members have got.
+func (t *topic) behind(head Head) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.epoch != "" && head.Epoch != "" && (head.Epoch != t.epoch || head.Top > t.last)
+}
+
+// subscribe tries again where the Broker has refused a subscription.
+func (m *monitor) subscribe(topics []*topic) {
+	var all sync.WaitGroup
+	turns := make(chan struct{}, attachParallel)
+	for _, t := range topics {
+		if t.attached() {
+			continue
+		}
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			t.attach(m.hub.ctx)
+		})
+	}
+	all.Wait()
+}
+
+// missesMarks reports whether a Mark that the members have not heard of is in the Store for the second time that we look.
+func (t *topic) missesMarks(head Head) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	marks := head.Version - head.Top
+	if t.user == "" || t.epoch == "" || head.Epoch != t.epoch || marks == t.marks || mutant("marks-unsynced") {
+		t.unheard = 0
+		return false
+	}
+	again := t.unheard == marks+1
+	t.unheard = marks + 1 // it may be on its way
+	return again
+}
+
+// remark tells the devices on this node the read state of inboxes.
+func (m *monitor) remark(topics []*topic) {
+	var all sync.WaitGroup
+	turns := make(chan struct{}, attachParallel)
+	for _, t := range topics {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			_ = t.readMarks(true) // else the next time round
+		})
+	}
+	all.Wait()
+}

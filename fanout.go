@@ -1,0 +1,300 @@
+package parley
+
+import (
+	"runtime"
+	"slices"
+	"time"
+)
+
+const (
+	// patience is how long a message that came before one with a lower offset waits for that one: two nodes that publish at
+	// the same time overtake each other by some milliseconds, and asking the Store each time would cost more.
+	patience = 50 * time.Millisecond
+	// maxEarly is how many messages may wait so.
+	maxEarly = 256
+)
+
+// fanOutRun collects the frames of one batch so that members get a log
+// without holes and doubles, whatever the Broker has lost, doubled or reordered.
+type fanOutRun struct {
+	topic   *topic
+	frames  []*frame
+	size    int  // bytes in frames
+	restart bool // the members were told of a gap before the next frame
+	lost    bool // there is a hole that could not be filled
+	over    bool // who waits has waited long enough
+}
+
+// add adds p and what is missing before it, or nothing if p was sent already.
+func (r *fanOutRun) add(p *publication) {
+	t := r.topic
+	switch {
+	case p.poke:
+		r.expire()
+		return
+	case p.head != nil:
+		r.compare(*p.head)
+		return
+	case p.log.Epoch == "":
+		r.send(p)
+		return
+	}
+	t.mu.Lock()
+	epoch, last, begunAt := t.epoch, t.last, t.begunAt
+	t.mu.Unlock()
+	if epoch != p.log.Epoch {
+		if epoch != "" && !r.restarted(p.log.Epoch, p.entry.Offset) {
+			return
+		}
+		last = p.entry.Offset - 1
+	}
+	switch {
+	case p.entry.Offset <= last && !p.remote && !p.entry.Duplicate && p.entry.Offset <= begunAt:
+		// Somebody who came while it was appended has read it already, and told begin; the others have not.
+		r.send(p)
+		return
+	case p.entry.Offset <= last && !mutant("redeliver"), epoch == "" && p.entry.Duplicate:
+		return
+	case p.entry.Duplicate:
+		// The answer to the call that stored it was lost, and so it was not sent.
+		r.fill(p.log.Epoch, last, p.entry.Offset+1)
+	case p.entry.Offset > last+1 && r.holds(p):
+		return
+	case p.remote && p.entry.Offset > last+1 && !r.exists(p):
+		return
+	default:
+		r.fill(p.log.Epoch, last, p.entry.Offset)
+		r.send(p)
+	}
+	r.reached(p.log.Epoch, p.entry.Offset)
+}
+
+// reached notes how far the members are, and goes on with what has waited for that.
+func (r *fanOutRun) reached(epoch string, offset int64) {
+	t := r.topic
+	t.mu.Lock()
+	t.epoch, t.last = epoch, offset
+	t.mu.Unlock()
+	for len(t.early) > 0 && t.early[0].entry.Offset <= offset+1 {
+		p := t.early[0]
+		t.early = t.early[1:]
+		t.arrived = append(t.arrived, p)
+		if p.entry.Offset == offset+1 && p.log.Epoch == epoch {
+			r.send(p)
+			offset++
+			t.mu.Lock()
+			t.last = offset
+			t.mu.Unlock()
+		}
+	}
+}
+
+// holds keeps p for a moment, because what is missing before it is probably on its way (F26).
+func (r *fanOutRun) holds(p *publication) bool {
+	t := r.topic
+	if r.over || t.hub.opts.Broker == nil || len(t.early) >= maxEarly || t.hub.monitor.deaf() {
+		return false
+	}
+	i, known := slices.BinarySearchFunc(t.early, p.entry.Offset, func(e *publication, offset int64) int {
+		return int(e.entry.Offset - offset)
+	})
+	if known && p.remote {
+		return true
+	}
+	p.waits = true
+	if known {
+		t.early[i] = p // somebody waits for it
+		return true
+	}
+	t.early = slices.Insert(t.early, i, p)
+	if len(t.early) == 1 {
+		t.retain()
+		time.AfterFunc(patience, func() {
+			defer t.release()
+			t.submit(&publication{poke: true, remote: true})
+		})
+	}
+	return true
+}
+
+// expire goes on without what has not come.
+func (r *fanOutRun) expire() {
+	t := r.topic
+	r.over = true
+	for len(t.early) > 0 {
+		p := t.early[0]
+		t.early = t.early[1:]
+		t.arrived = append(t.arrived, p)
+		r.add(p)
+	}
+}
+
+// compare brings the members to where the Store says that the log ends (F13, F20): what the Broker has
+// lost last before a silence shows by nothing else.
+func (r *fanOutRun) compare(head Head) {
+	t := r.topic
+	t.mu.Lock()
+	epoch, last := t.epoch, t.last
+	t.mu.Unlock()
+	if epoch == "" || head.Epoch == epoch && head.Top <= last || mutant("nosync") {
+		return
+	}
+	if head.Epoch != epoch {
+		if r.restarted(head.Epoch, head.Top+1) {
+			r.flush() // of the reset, which says how far it goes
+		}
+		return
+	}
+	t.hub.stats.brokerMissed.Add(uint64(head.Top - last))
+	r.fill(epoch, last, head.Top+1)
+	r.reached(epoch, head.Top)
+}
+
+// exists asks the Store whether a message that another node tells of, and that
+// does not follow on the last one, is in the log: a made-up offset would silence the topic.
+func (r *fanOutRun) exists(p *publication) bool {
+	page, err := r.topic.read(r.topic.hub.ctx, Query{})
+	if err != nil {
+		r.lost = true
+		return false
+	}
+	if page.Epoch == p.log.Epoch && p.entry.Offset <= page.Top {
+		return true
+	}
+	r.topic.hub.stats.brokerGarbage.Add(1)
+	return false
+}
+
+// send adds the frame of p. After a hole that could not be filled no stored
+// message follows: the members are about to be closed, and resume before the hole.
+func (r *fanOutRun) send(p *publication) {
+	if r.lost && p.log.Epoch != "" {
+		return
+	}
+	r.topic.heard(p)
+	if r.topic.name == topicControl {
+		r.topic.hub.obey(p)
+		return
+	}
+	p.frame = p.newFrame()
+	p.frame.restart, r.restart = r.restart, false
+	r.push(p.frame)
+}
+
+func (r *fanOutRun) push(f *frame) {
+	r.frames = append(r.frames, f)
+	if r.size += len(f.wire); r.size > r.topic.hub.opts.QueueSize/4 {
+		r.flush()
+		runtime.Gosched() // see topic.run
+	}
+}
+
+// note moves the topic past the frames that are about to be fanned out: who
+// joins from now on, and does not get them live, must find them in what it reads.
+func (r *fanOutRun) note() {
+	t := r.topic
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, f := range r.frames {
+		switch {
+		case f.resets != "":
+			t.epoch, t.last = f.resets, f.offset
+		case f.epoch != "" && (f.epoch != t.epoch || f.offset > t.last):
+			t.epoch, t.last = f.epoch, f.offset
+		}
+	}
+}
+
+// flush fans out what was collected.
+func (r *fanOutRun) flush() {
+	if len(r.frames) == 0 {
+		return
+	}
+	r.note()
+	r.topic.roster.fanOut(r.frames)
+	for _, f := range r.frames {
+		r.topic.hub.stats.fannedOut(f)
+	}
+	r.frames, r.size = r.frames[:0], 0
+}
+
+// fill adds the messages between after and before from the Store.
+func (r *fanOutRun) fill(epoch string, after, before int64) {
+	for after < before-1 && !mutant("nofill") {
+		limit := int(min(before-1-after, maxReplay))
+		page, err := r.topic.read(r.topic.hub.ctx, Query{Forward: true, After: after, Limit: limit})
+		if err != nil {
+			r.lost = true
+			return
+		}
+		if page.Epoch != epoch || len(page.Entries) == 0 || page.Entries[0].Offset != after+1 {
+			why := codeGone
+			if page.Epoch != epoch {
+				why = codeReset
+			}
+			r.reset(epoch, before, why)
+			return
+		}
+		for _, e := range page.Entries {
+			if e.Offset < before {
+				r.send(&publication{remote: true, entry: e, log: page.Log, inbox: r.topic.user != "", v1: e.Data == nil})
+			}
+			after = e.Offset
+		}
+	}
+}
+
+// restarted finds out whether there is a new log, and not an old one
+// whose message comes late, and tells the members of it, up to before an offset.
+func (r *fanOutRun) restarted(epoch string, before int64) bool {
+	page, err := r.topic.read(r.topic.hub.ctx, Query{})
+	r.lost = r.lost || err != nil
+	if err != nil || page.Epoch != epoch {
+		return false
+	}
+	r.reset(epoch, before, codeReset)
+	return true
+}
+
+// reset tells the members of a gap: the newest history before an offset takes
+// the place of what they knew (P4.10).
+func (r *fanOutRun) reset(epoch string, before int64, why Code) {
+	if r.lost {
+		return
+	}
+	t := r.topic
+	r.restart = true
+	if t.name == topicControl {
+		t.hub.logError("parley: commands to all nodes were lost with the log of the Store (DisconnectUser and the like): repeat them")
+		return
+	}
+	if mutant("noreset") {
+		return
+	}
+	page, err := t.read(t.hub.ctx, Query{Before: before, Limit: t.pageSize()})
+	if err != nil || page.Epoch != epoch { // lost again, since we looked
+		r.lost = true
+		return
+	}
+	t.mu.Lock()
+	t.marks = page.Version - page.Top
+	t.mu.Unlock()
+	page.Top = before - 1
+	page.Entries = t.newestFitting(page.Entries)
+	told := replay{page: page, recovered: new(false), code: why}
+	f := t.historyFrame(told)
+	f.resets, f.offset, f.v1Only = page.Epoch, page.Top, t.room == nil
+	r.push(f)
+}
+
+// heard notes of how many Marks the members know by p.
+func (t *topic) heard(p *publication) {
+	if p.marks == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n := p.marks - 1; t.marks < 0 || p.news && n == t.marks+1 {
+		t.marks = n
+	}
+}

@@ -1,0 +1,276 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// nodeBeat is how often a node says in the Store that it lives, and sends itself a payload through the Broker:
+	// so long it may take until Ready knows of a fault that stops nothing at once.
+	nodeBeat = 3 * time.Second
+	// nodeLease is how long a node that has died counts as alive.
+	nodeLease = 15 * time.Second
+	// deafSync replaces Options.SyncInterval, if that is more, while the Broker brings nothing.
+	deafSync = time.Second
+	// resetPause is the shortest time between two calls of Resetter.Reset: as long as connecting may take.
+	resetPause = 10 * time.Second
+	// maxStray is how many publishes may wait for a Broker that is known to be out of order.
+	maxStray = 16
+	// stuckAfter is how long the watch over the Store may be in one call, which Options.StoreTimeout
+	// should have ended, until Healthy says so.
+	stuckAfter = time.Minute
+)
+
+// Topics of the nodes themselves: their registry in the Store, the log of commands, and the one of each node.
+const (
+	topicNodes   = "nodes"
+	topicControl = "control"
+	nodePrefix   = "node/"
+)
+
+var (
+	errSilent     = errors.New("parley: broker: it seems to be well but brings nothing: messages of other nodes come from the Store, up to a second late")
+	errNoBeat     = errors.New("parley: starting: the Store has not answered yet")
+	errNotHealthy = errors.New("parley: a call of the Store has not returned for a minute, in spite of its context: the process is of no use any more")
+)
+
+// monitor watches Store and Broker, keeps this node in the registry, and finds what the
+// Broker has lost. It does not exist for a hub whose MemoryStore is its own.
+type monitor struct {
+	hub     *Hub
+	running sync.WaitGroup
+	hurried chan struct{} // some topic is suspect
+	strays  chan struct{} // holds a token for each publish that waits for a Broker out of order
+	silent  atomic.Bool   // the Broker brings nothing
+	back    atomic.Int64  // the last probe that has come back
+	beating atomic.Int64  // when the calls of the Store that are under way began, in ns since Hub.started; 0: none are
+
+	mu        sync.Mutex // guards the fields below; nothing else is locked while it is held
+	storeErr  error
+	brokerErr error
+	nodes     map[string]string // the names of the other living nodes, by id
+}
+
+func newMonitor(h *Hub) *monitor {
+	return &monitor{
+		hub: h, hurried: make(chan struct{}, 1), strays: make(chan struct{}, maxStray),
+		storeErr: errNoBeat, nodes: make(map[string]string),
+	}
+}
+
+// start runs the watch until the hub ends.
+func (m *monitor) start() {
+	m.running.Go(m.watchStore)
+	if m.hub.opts.Broker == nil {
+		return
+	}
+	m.running.Go(m.watchBroker)
+	m.running.Go(m.watchTopics)
+}
+
+// deaf reports whether the Broker is known to bring nothing.
+func (m *monitor) deaf() bool { return m != nil && m.silent.Load() }
+
+// hurry has the suspect topics compared with the Store at once.
+func (m *monitor) hurry() {
+	select {
+	case m.hurried <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
+// watchStore renews this node in the registry. It is a write, so that a Store that only reads is noticed, too (F17).
+func (m *monitor) watchStore() {
+	for {
+		m.beat()
+		if !m.pause(nodeBeat) {
+			break
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), m.hub.opts.StoreTimeout)
+	defer cancel()
+	_ = m.hub.opts.Store.Leave(ctx, topicNodes, m.hub.node, []string{m.hub.node}) // else its lease ends
+}
+
+// pause waits, and reports whether the hub goes on.
+func (m *monitor) pause(d time.Duration) bool {
+	select {
+	case <-time.After(d - d/8 + rand.N(d/4)):
+		return true
+	case <-m.hub.ctx.Done():
+		return false
+	}
+}
+
+func (m *monitor) beat() {
+	m.beating.Store(max(1, int64(time.Since(m.hub.started))))
+	defer m.beating.Store(0)
+	h := m.hub
+	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
+	defer cancel()
+	self := Member{UserID: h.node, Name: h.opts.NodeName}
+	err := h.opts.Store.Enter(ctx, topicNodes, h.node, []Member{self}, nodeLease)
+	if err == nil && h.control != nil {
+		_, err = m.living(ctx)
+		if err == nil {
+			h.control.attach(ctx)
+			err = h.control.begin(ctx)
+		}
+	}
+	if err != nil && h.ctx.Err() == nil {
+		err = h.storeError("heartbeat", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.storeErr = err
+}
+
+// living reads which other nodes there are.
+func (m *monitor) living(ctx context.Context) (map[string]string, error) {
+	all, _, err := m.hub.opts.Store.Members(ctx, topicNodes, maxNodes)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make(map[string]string, len(all))
+	for _, n := range all {
+		if n.UserID != m.hub.node {
+			nodes[n.UserID] = n.Name
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.nodes = nodes
+	return nodes, nil
+}
+
+// watchBroker sends itself probes: a Broker can be connected and bring nothing (centrifugo#1189).
+func (m *monitor) watchBroker() {
+	h := m.hub
+	var unsubscribe func()
+	defer func() {
+		if unsubscribe != nil {
+			unsubscribe()
+		}
+	}()
+	missed, reset := 0, time.Time{}
+	for n := int64(1); ; n++ {
+		ctx, cancel := context.WithTimeout(h.ctx, nodeBeat)
+		var err error
+		if unsubscribe == nil {
+			unsubscribe, err = h.opts.Broker.Subscribe(ctx, nodePrefix+h.node, m.receive)
+		}
+		if err == nil {
+			err = h.opts.Broker.Publish(ctx, nodePrefix+h.node, packet{Node: h.node, Probe: n}.encode())
+		}
+		cancel()
+		if !m.pause(nodeBeat) {
+			return
+		}
+		if err == nil && m.back.Load() < n {
+			err = errSilent
+		}
+		if err == nil {
+			missed = 0
+		} else if missed++; missed > 1 && time.Since(reset) > resetPause && m.reset() {
+			reset = time.Now()
+		}
+		m.heard(err)
+	}
+}
+
+// heard notes whether the last probe came back.
+func (m *monitor) heard(err error) {
+	if err != nil && err != errSilent {
+		m.hub.stats.brokerErrors.Add(1)
+		err = fmt.Errorf("parley: broker: %w", err)
+	}
+	m.mu.Lock()
+	m.brokerErr = err
+	m.mu.Unlock()
+	was := m.silent.Swap(err != nil)
+	switch {
+	case err != nil && !was:
+		m.hub.log.Error("parley: broker is out of order: messages of other nodes come late, from the Store", "error", err)
+	case err == nil && was:
+		m.hub.log.Info("parley: broker is back")
+		m.suspectAll()
+	}
+}
+
+func (m *monitor) reset() bool {
+	r, ok := m.hub.resetter()
+	if !ok {
+		return false
+	}
+	m.hub.log.Warn("parley: broker: it is made to connect anew")
+	var err error
+	func() {
+		defer m.hub.stats.panicked(&err)
+		r.Reset()
+	}()
+	return true
+}
+
+// receive takes what is sent to this node alone.
+func (m *monitor) receive(payload []byte) {
+	if payload == nil {
+		return // whoever waits for an answer asks again
+	}
+	p, err := decodePacket(payload)
+	switch {
+	case err != nil:
+		m.hub.garbage(m.hub.control, err)
+	case p.Probe > 0 && p.Node == m.hub.node:
+		m.back.Store(p.Probe)
+	case p.Answer != nil:
+		m.hub.asks.answered(p.Node, *p.Answer)
+	}
+}
+
+// Ready reports whether this node can do all that it is for: nil, or what is wrong, for a load balancer to send clients
+// elsewhere. It asks nobody, and knows of faults of Store or Broker some 3 s, plus Options.StoreTimeout, after they
+// began. Connections stay open whatever it says, and docs/guides/cluster.md tells what works meanwhile. It
+// is an error until the Store has answered for the first time, and after Shutdown (ErrClosed).
+func (h *Hub) Ready() error {
+	if h.closing.Load() {
+		return ErrClosed
+	}
+	if h.monitor == nil {
+		return nil
+	}
+	m := h.monitor
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return errors.Join(m.storeErr, m.brokerErr)
+}
+
+// Healthy reports whether the process is worth keeping: an error means that it should be started again. Faults of
+// Store and Broker are none, see Ready. It asks nobody. ErrClosed after Shutdown.
+func (h *Hub) Healthy() error {
+	if h.closing.Load() {
+		return ErrClosed
+	}
+	if h.monitor == nil {
+		return nil
+	}
+	if began := h.monitor.beating.Load(); began > 0 && time.Since(h.started)-time.Duration(began) > stuckAfter+h.opts.StoreTimeout {
+		return errNotHealthy
+	}
+	return nil
+}
+
+// others returns how many other nodes are alive.
+func (m *monitor) others() int {
+	if m == nil {
+		return 0
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.nodes)
+}
