@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,6 +77,22 @@ var brokenBrokers = []brokerFlaw{
 		}
 		return topic, p
 	})},
+	{"takes payloads of up to 1 MiB", "Broker/payloads have up to some MiB", func(broken *brokenBroker) {
+		broken.publish = func(b parley.Broker, ctx context.Context, topic string, payload []byte) error {
+			if len(payload) > 1<<20 {
+				return errors.New("maximum payload exceeded")
+			}
+			return b.Publish(ctx, topic, payload)
+		}
+	}},
+	{"drops large payloads", "Broker/payloads have up to some MiB", func(broken *brokenBroker) {
+		broken.publish = func(b parley.Broker, ctx context.Context, topic string, payload []byte) error {
+			if len(payload) > 1<<20 {
+				return nil
+			}
+			return b.Publish(ctx, topic, payload)
+		}
+	}},
 	{"uses the memory of a payload again", "Broker/payloads are opaque bytes and stay as they are", func(broken *brokenBroker) {
 		var mu sync.Mutex
 		var delivered [][]byte

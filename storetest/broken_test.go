@@ -24,7 +24,12 @@ type broken struct {
 	overdue func(s parley.Store, ctx context.Context, limit int, lease time.Duration) ([]parley.OverdueEntry, error)
 	add     func(s parley.Store, ctx context.Context, audience string, ids []string) error
 	remove  func(s parley.Store, ctx context.Context, audience string, ids []string) error
-	users   func(s parley.Store, ctx context.Context, audience, after string, limit int) ([]string, error)
+	heads   func(s parley.Store, ctx context.Context, topics []string) ([]parley.Head, error)
+	connect func(s parley.Store, ctx context.Context, node string, ids []string, lease time.Duration) error
+	// disconnect and status are those of users, not of rooms.
+	disconnect func(s parley.Store, ctx context.Context, node string, ids []string) error
+	status     func(s parley.Store, ctx context.Context, ids []string) ([]parley.UserStatus, error)
+	users      func(s parley.Store, ctx context.Context, audience, after string, limit int) ([]string, error)
 }
 
 func (b *broken) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
@@ -74,6 +79,34 @@ func (b *broken) Overdue(ctx context.Context, limit int, lease time.Duration) ([
 		return b.overdue(b.Store, ctx, limit, lease)
 	}
 	return b.Store.Overdue(ctx, limit, lease)
+}
+
+func (b *broken) Heads(ctx context.Context, topics []string) ([]parley.Head, error) {
+	if b.heads != nil {
+		return b.heads(b.Store, ctx, topics)
+	}
+	return b.Store.Heads(ctx, topics)
+}
+
+func (b *broken) Connect(ctx context.Context, node string, ids []string, lease time.Duration) error {
+	if b.connect != nil {
+		return b.connect(b.Store, ctx, node, ids, lease)
+	}
+	return b.Store.Connect(ctx, node, ids, lease)
+}
+
+func (b *broken) Disconnect(ctx context.Context, node string, ids []string) error {
+	if b.disconnect != nil {
+		return b.disconnect(b.Store, ctx, node, ids)
+	}
+	return b.Store.Disconnect(ctx, node, ids)
+}
+
+func (b *broken) Status(ctx context.Context, ids []string) ([]parley.UserStatus, error) {
+	if b.status != nil {
+		return b.status(b.Store, ctx, ids)
+	}
+	return b.Store.Status(ctx, ids)
 }
 
 func (b *broken) AddUsers(ctx context.Context, audience string, ids []string) error {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,21 +22,28 @@ import (
 // each subtest, as for [Config.Run].
 //
 // A Broker may lose, double and reorder; but the suite expects that it does
-// not lose what it carries while nothing is wrong, and gives it 10 s.
+// not lose what it carries while nothing is wrong, and gives it 10 s. It may call
+// deliver(nil) at any time. One that is a [parley.Resetter] is reset in some subtests.
 func (c Config) RunBroker(t *testing.T, newBroker func(t *testing.T) parley.Broker) {
 	t.Helper()
 	c = c.withDefaults()
-	for _, tc := range brokerCases {
+	for _, tc := range allBrokerCases() {
 		t.Run(tc.name, func(t *testing.T) {
+			if tc.needs == interrupting && c.Interrupt == nil {
+				t.Skip("set Config.Interrupt if the Broker knows of losses")
+			}
 			c.Bubble(t, func(t *testing.T) { tc.run(c.newBrokerEnv(t, t, newBroker(t))) })
 		})
 	}
 }
 
 type brokerCase struct {
-	name string
-	run  func(e *brokerEnv)
+	name  string
+	run   func(e *brokerEnv)
+	needs need
 }
+
+func allBrokerCases() []brokerCase { return slices.Concat(brokerCases, lossCases, resetCases) }
 
 type brokerEnv struct {
 	testing.TB
@@ -44,6 +52,8 @@ type brokerEnv struct {
 	unit   time.Duration
 	prefix string
 	topics int
+
+	interrupt func() // breaks the connection of peer, for subtests that need interrupting
 }
 
 func (c Config) newBrokerEnv(t *testing.T, tb testing.TB, b parley.Broker) *brokerEnv {
@@ -51,7 +61,9 @@ func (c Config) newBrokerEnv(t *testing.T, tb testing.TB, b parley.Broker) *brok
 	if c.PeerBroker != nil {
 		peer = c.PeerBroker(t, b)
 	}
-	return &brokerEnv{TB: tb, broker: b, peer: peer, unit: c.Unit, prefix: rand.Text()[:8]}
+	e := &brokerEnv{TB: tb, broker: b, peer: peer, unit: c.Unit, prefix: rand.Text()[:8]}
+	e.interrupt = func() { c.Interrupt(t, peer) }
+	return e
 }
 
 func (e *brokerEnv) topic() string {
@@ -97,9 +109,10 @@ func (e *brokerEnv) publish(topic, payload string) {
 	require.NoErrorf(e, e.broker.Publish(context.Background(), topic, []byte(payload)), "Publish to %q", topic)
 }
 
+// subscribe passes over what the Broker says of losses, which it may do at any time.
 func (e *brokerEnv) subscribe(topic string, deliver func([]byte)) (unsubscribe func()) {
 	e.Helper()
-	unsubscribe, err := e.peer.Subscribe(context.Background(), topic, deliver)
+	unsubscribe, err := e.peer.Subscribe(context.Background(), topic, payloadsOnly(deliver))
 	require.NoErrorf(e, err, "Subscribe to %q", topic)
 	e.Cleanup(unsubscribe)
 	return unsubscribe
@@ -129,7 +142,7 @@ func (e *brokerEnv) settle() {
 }
 
 var brokerCases = []brokerCase{
-	{"Broker/hands a payload to every subscription of the topic", func(e *brokerEnv) {
+	{name: "Broker/hands a payload to every subscription of the topic", run: func(e *brokerEnv) {
 		topic := e.topic()
 		var a, b, other inbox
 		e.subscribe(topic, a.add)
@@ -147,7 +160,7 @@ var brokerCases = []brokerCase{
 		require.Empty(e, other.all(), "a subscription of another topic")
 	}},
 	// Join, then send: the message must not fall between the two.
-	{"Broker/everything published after Subscribe has returned is underway (F27)", func(e *brokerEnv) {
+	{name: "Broker/everything published after Subscribe has returned is underway (F27)", run: func(e *brokerEnv) {
 		for range 50 {
 			var in inbox
 			topic := e.topic()
@@ -156,7 +169,7 @@ var brokerCases = []brokerCase{
 			e.until("a payload published right after Subscribe", func() bool { return in.has("at once") })
 		}
 	}},
-	{"Broker/payloads are opaque bytes and stay as they are", func(e *brokerEnv) {
+	{name: "Broker/payloads are opaque bytes and stay as they are", run: func(e *brokerEnv) {
 		var binary []byte
 		for i := range 256 {
 			binary = append(binary, byte(i))
@@ -177,7 +190,17 @@ var brokerCases = []brokerCase{
 			require.Truef(e, in.has(p), "payload %.40q was changed after deliver had got it", p)
 		}
 	}},
-	{"Broker/topics are opaque and kept apart from each other (S38)", func(e *brokerEnv) {
+	{name: "Broker/payloads have up to some MiB", run: func(e *brokerEnv) {
+		topic := e.topic()
+		var in inbox
+		e.subscribe(topic, in.add)
+		for i, size := range []int{1 << 20, 4 << 20, 1<<20 + 1} {
+			large := strings.Repeat(string(rune('a'+i)), size)
+			e.publish(topic, large)
+			e.until(fmt.Sprintf("a payload of %d bytes", size), func() bool { return in.has(large) })
+		}
+	}},
+	{name: "Broker/topics are opaque and kept apart from each other (S38)", run: func(e *brokerEnv) {
 		var topics []string
 		for _, odd := range oddNames() {
 			topics = append(topics, e.prefix+odd, odd+e.prefix)
@@ -202,7 +225,7 @@ var brokerCases = []brokerCase{
 			}
 		}
 	}},
-	{"Broker/the calls for one subscription come one at a time", func(e *brokerEnv) {
+	{name: "Broker/the calls for one subscription come one at a time", run: func(e *brokerEnv) {
 		topic := e.topic()
 		var running, overlaps, calls atomic.Int32
 		e.subscribe(topic, func([]byte) {
@@ -227,10 +250,10 @@ var brokerCases = []brokerCase{
 		e.until("40 payloads", func() bool { return calls.Load() >= 40 })
 		require.Zero(e, overlaps.Load(), "calls of deliver while another one was running")
 	}},
-	{"Broker/Publish without subscriptions is no error", func(e *brokerEnv) {
+	{name: "Broker/Publish without subscriptions is no error", run: func(e *brokerEnv) {
 		e.publish(e.topic(), "nobody is there")
 	}},
-	{"Broker/honours ctx", func(e *brokerEnv) {
+	{name: "Broker/honours ctx", run: func(e *brokerEnv) {
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()
 		topic := e.topic()
@@ -239,18 +262,18 @@ var brokerCases = []brokerCase{
 		_, err = e.peer.Subscribe(ended, topic, func([]byte) {})
 		require.Truef(e, errors.Is(err, context.Canceled), "Subscribe with a ctx that has ended: %v should wrap context.Canceled", err)
 	}},
-	{"Broker/ctx of Subscribe does not end the subscription", func(e *brokerEnv) {
+	{name: "Broker/ctx of Subscribe does not end the subscription", run: func(e *brokerEnv) {
 		ctx, cancel := context.WithCancel(context.Background())
 		topic := e.topic()
 		var in inbox
-		unsubscribe, err := e.peer.Subscribe(ctx, topic, in.add)
+		unsubscribe, err := e.peer.Subscribe(ctx, topic, payloadsOnly(in.add))
 		require.NoError(e, err)
 		e.Cleanup(unsubscribe)
 		cancel()
 		e.publish(topic, "later")
 		e.until("a payload after the ctx given to Subscribe has ended", func() bool { return in.has("later") })
 	}},
-	{"Unsubscribe/ends its own subscription, also when called more than once", func(e *brokerEnv) {
+	{name: "Unsubscribe/ends its own subscription, also when called more than once", run: func(e *brokerEnv) {
 		topic := e.topic()
 		var ended, stays inbox
 		unsubscribe := e.subscribe(topic, ended.add)
@@ -264,7 +287,7 @@ var brokerCases = []brokerCase{
 		e.settle()
 		require.False(e, ended.has("two"), "a payload published after unsubscribe returned")
 	}},
-	{"Unsubscribe/may be called from within deliver", func(e *brokerEnv) {
+	{name: "Unsubscribe/may be called from within deliver", run: func(e *brokerEnv) {
 		topic := e.topic()
 		var in inbox
 		var unsubscribe func()
@@ -292,7 +315,7 @@ var brokerCases = []brokerCase{
 		e.settle()
 		require.Len(e, in.all(), 1, "payloads after deliver had unsubscribed")
 	}},
-	{"Unsubscribe/does not wait for a running deliver", func(e *brokerEnv) {
+	{name: "Unsubscribe/does not wait for a running deliver", run: func(e *brokerEnv) {
 		topic := e.topic()
 		running, release := make(chan struct{}), make(chan struct{})
 		var once sync.Once
@@ -320,7 +343,7 @@ var brokerCases = []brokerCase{
 		}
 	}},
 	// F30: the last action wins. Others lost the last subscription of join, leave, join.
-	{"Unsubscribe/subscribing again at once works (F30)", func(e *brokerEnv) {
+	{name: "Unsubscribe/subscribing again at once works (F30)", run: func(e *brokerEnv) {
 		topic := e.topic()
 		for i := range 30 {
 			var in inbox
@@ -333,7 +356,7 @@ var brokerCases = []brokerCase{
 			unsubscribe()
 		}
 	}},
-	{"Concurrency/Publish, Subscribe and unsubscribe at once", func(e *brokerEnv) {
+	{name: "Concurrency/Publish, Subscribe and unsubscribe at once", run: func(e *brokerEnv) {
 		topics := []string{e.topic(), e.topic(), e.topic()}
 		var stays inbox
 		e.subscribe(topics[0], stays.add)

@@ -90,10 +90,17 @@ func (m *model) note(format string, args ...any) {
 }
 
 // context describes what led to a failure.
-func (m *model) context() string {
-	last := m.trace[max(0, len(m.trace)-20):]
-	return fmt.Sprintf("seed %d, the last calls were:\n%s", m.cfg.Seed, strings.Join(last, "\n"))
+func (m *model) context() lately {
+	return func() string {
+		last := m.trace[max(0, len(m.trace)-20):]
+		return fmt.Sprintf("seed %d, the last calls were:\n%s", m.cfg.Seed, strings.Join(last, "\n"))
+	}
 }
+
+// lately is a text that is made when a test fails, and only then.
+type lately func() string
+
+func (l lately) String() string { return l() }
 
 func (m *model) node() parley.Store {
 	if m.rng.IntN(2) == 0 {
@@ -104,7 +111,7 @@ func (m *model) node() parley.Store {
 
 func (m *model) step() {
 	r := m.refs[m.rng.IntN(len(m.refs))]
-	switch n := m.rng.IntN(20); {
+	switch n := m.rng.IntN(22); {
 	case n < 6:
 		m.stepAppend(r)
 	case n < 12:
@@ -115,6 +122,8 @@ func (m *model) step() {
 		m.stepLeave(r)
 	case n < 18:
 		m.stepMembers(r)
+	case n < 20:
+		m.stepHeads()
 	case m.cfg.free():
 		units := 1 + m.rng.IntN(6)
 		m.note("sleep %d units", units)
@@ -162,6 +171,7 @@ func (m *model) stepAppend(r *reference) {
 		require.Equalf(m, r.top()+1, entry.Offset, "entry %d\n%s", i, m.context())
 		r.entries = append(r.entries, stored{sent[i].Key, string(sent[i].Data), sent[i].Time, now})
 	}
+	require.Equalf(m, r.top(), log.Version, "Version, without Marks\n%s", m.context())
 	r.keep = keep
 	r.allowed(now)
 }
@@ -170,7 +180,7 @@ func (m *model) checkEpoch(r *reference, epoch string) {
 	if r.epoch == "" {
 		r.epoch = epoch
 	}
-	require.Equal(m, r.epoch, epoch, "the epoch changes only when the log is lost\n"+m.context())
+	require.Equalf(m, r.epoch, epoch, "the epoch changes only when the log is lost\n%s", m.context())
 }
 
 func (m *model) stepRead(r *reference) {
@@ -180,9 +190,10 @@ func (m *model) stepRead(r *reference) {
 	require.NoError(m, err, m.context())
 	m.checkEpoch(r, page.Epoch)
 	require.Equal(m, r.top(), page.Top, m.context())
+	require.Equalf(m, r.top(), page.Version, "Version, without Marks\n%s", m.context())
 	first := r.allowed(m.now())
-	require.GreaterOrEqual(m, page.First, first, "older entries are not allowed any more\n"+m.context())
-	require.LessOrEqual(m, page.First, max(r.lost, 1), "entries are gone that were allowed all the time\n"+m.context())
+	require.GreaterOrEqualf(m, page.First, first, "older entries are not allowed any more\n%s", m.context())
+	require.LessOrEqualf(m, page.First, max(r.lost, 1), "entries are gone that were allowed all the time\n%s", m.context())
 
 	want := wanted(page.First, page.Top, q)
 	require.Equal(m, append([]int64{}, want...), offsets(page.Entries), m.context())
@@ -190,6 +201,26 @@ func (m *model) stepRead(r *reference) {
 		known := r.entries[entry.Offset-1]
 		require.Equal(m, known.data, string(entry.Data), m.context())
 		require.Equal(m, known.time, entry.Time, m.context())
+	}
+}
+
+func (m *model) stepHeads() {
+	var asked []*reference
+	var topics []string
+	for range m.rng.IntN(6) {
+		r := m.refs[m.rng.IntN(len(m.refs))]
+		asked, topics = append(asked, r), append(topics, r.topic)
+	}
+	list, err := m.node().Heads(context.Background(), topics)
+	m.note("Heads %v: %+v", topics, list)
+	require.NoError(m, err, m.context())
+	require.Len(m, list, len(topics), m.context())
+	for i, r := range asked {
+		if r.top() == 0 && list[i] == (parley.Head{}) {
+			continue
+		}
+		m.checkEpoch(r, list[i].Epoch)
+		require.Equal(m, [2]int64{r.top(), r.top()}, [2]int64{list[i].Top, list[i].Version}, m.context())
 	}
 }
 

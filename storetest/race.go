@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stretchr/testify/require"
 
@@ -51,6 +52,7 @@ var raceCases = []storeCase{
 		for _, kept := range []int{100_000, 20} {
 			topic := e.topic()
 			told := &answers{unread: map[int64]int{}}
+			var changes atomic.Int64
 			e.log(topic, keep(kept), counted(1, 10)...)
 			e.together(func(w int, s parley.Store) {
 				rng := rand.New(rand.NewPCG(33, uint64(w)))
@@ -72,6 +74,9 @@ var raceCases = []storeCase{
 						return
 					}
 					told.add(got.Log)
+					if len(got.Changed) > 0 {
+						changes.Add(1)
+					}
 					page, err := s.Read(context.Background(), topic, standings)
 					if err != nil {
 						e.Errorf("writer %d: %v", w, err)
@@ -86,6 +91,9 @@ var raceCases = []storeCase{
 			})
 			require.Emptyf(e, told.flaws, "%d kept: one Version stands for one count", kept)
 			e.agrees(topic, told)
+			if page := e.all(topic); kept > int(page.Top) { // else some may have changed nothing but Truncated
+				require.Equal(e, page.Top+changes.Load(), page.Version, "Version is Top and one for each Mark that has changed something")
+			}
 		}
 	}},
 	{name: "Race/each change is told by one Mark only", run: func(e *env) {

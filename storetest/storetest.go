@@ -71,6 +71,11 @@ type Config struct {
 	// for one that hands payloads to the publishing node too.
 	PeerBroker func(t *testing.T, b parley.Broker) parley.Broker
 
+	// Interrupt breaks the connection by which b receives, so that payloads may be lost, and returns when it is
+	// broken; b has to come back by itself, within 10 s, and to call deliver(nil). Set it for Brokers that know of losses.
+	// Nil: the subtests of that are skipped.
+	Interrupt func(t *testing.T, b parley.Broker)
+
 	// Seed repeats a run of the random subtests; a failing one prints it. 0 draws one.
 	Seed uint64
 }
@@ -89,11 +94,12 @@ func RunBroker(t *testing.T, newBroker func(t *testing.T) parley.Broker) {
 
 // Run checks the Stores that newStore returns. It is called once in each
 // subtest, with the subtest's t, on which it may register a Cleanup. It may
-// return the same Store every time, unless Bubble is set.
+// return the same Store every time, unless Bubble is set. For a Store that is a
+// [parley.AppendPublisher], too, there are subtests of what it publishes; others skip them.
 func (c Config) Run(t *testing.T, newStore func(t *testing.T) parley.Store) {
 	t.Helper()
 	c = c.withDefaults()
-	for _, tc := range storeCases() {
+	for _, tc := range slices.Concat(storeCases(), publishCases) {
 		t.Run(tc.name, func(t *testing.T) {
 			if why := c.lacks(tc); why != "" {
 				t.Skip(why)
@@ -129,9 +135,10 @@ type storeCase struct {
 type need int
 
 const (
-	nothing  need = iota
-	freeTime      // minutes or days go by
-	wiping        // logs get lost
+	nothing      need = iota
+	freeTime          // minutes or days go by
+	wiping            // logs get lost
+	interrupting      // connections are lost
 )
 
 // lacks says what tc needs and c does not offer.
@@ -148,7 +155,7 @@ func (c Config) lacks(tc storeCase) string {
 func storeCases() []storeCase {
 	return slices.Concat(appendCases, readCases, retentionCases, keyCases, unreadCases, ttlCases,
 		markCases, markedCases, truncatedCases, overdueCases, audienceCases, presenceCases,
-		topicCases, contextCases, concurrencyCases, raceCases, modelCases, markModelCases)
+		topicCases, contextCases, headCases, versionCases, statusCases, statusTimeCases, statusModelCases, concurrencyCases, raceCases, modelCases, markModelCases)
 }
 
 // env is what a subtest of a Store works with.

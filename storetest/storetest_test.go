@@ -73,11 +73,12 @@ func failuresOf(t *testing.T, f func(t *testing.T, r *recorder)) []string {
 // runStoreCase runs one subtest against s as Run does.
 func runStoreCase(t *testing.T, name string, newStore func() parley.Store) []string {
 	t.Helper()
-	i := slices.IndexFunc(storeCases(), func(tc storeCase) bool { return tc.name == name })
+	cases := slices.Concat(storeCases(), publishCases)
+	i := slices.IndexFunc(cases, func(tc storeCase) bool { return tc.name == name })
 	require.GreaterOrEqualf(t, i, 0, "no subtest has the name %q", name)
 	c := config().withDefaults()
 	return failuresOf(t, func(t *testing.T, r *recorder) {
-		storeCases()[i].run(c.newEnv(t, r, name, newStore()))
+		cases[i].run(c.newEnv(t, r, name, newStore()))
 	})
 }
 
@@ -112,7 +113,7 @@ func TestMemoryBrokerPasses(t *testing.T) {
 // Every broken store fails the subtest whose name says what is broken.
 func TestBrokenStoresAreCaught(t *testing.T) {
 	for _, m := range slices.Concat(brokenLogs, brokenReads, brokenKeys, brokenRooms,
-		brokenCounts, brokenMarks, brokenTimers, brokenAudiences, brokenRaces) {
+		brokenCounts, brokenMarks, brokenTimers, brokenAudiences, brokenRaces, brokenHeads, brokenVersions, brokenStatuses) {
 		t.Run(m.flaw, func(t *testing.T) {
 			failures := runStoreCase(t, m.caughtBy, func() parley.Store {
 				b := &broken{Store: parley.NewMemoryStore()}
@@ -125,14 +126,14 @@ func TestBrokenStoresAreCaught(t *testing.T) {
 	}
 }
 
-// Each subtest of the read state, of what is overdue and of audiences sees at least one flaw.
+// Each subtest of the read state, of what is overdue, of audiences, heads and who is online sees at least one flaw.
 func TestNoCaseIsIdle(t *testing.T) {
 	caught := map[string]bool{}
-	for _, m := range slices.Concat(brokenCounts, brokenMarks, brokenTimers, brokenAudiences, brokenRaces) {
+	for _, m := range slices.Concat(brokenCounts, brokenMarks, brokenTimers, brokenAudiences, brokenRaces, brokenHeads, brokenVersions, brokenStatuses) {
 		caught[m.caughtBy] = true
 	}
 	for _, tc := range slices.Concat(unreadCases, ttlCases, markCases, markedCases, truncatedCases, overdueCases,
-		audienceCases, raceCases, markModelCases) {
+		audienceCases, raceCases, markModelCases, headCases, versionCases, statusCases, statusTimeCases, statusModelCases) {
 		require.Truef(t, caught[tc.name], "no broken store is to be caught by %q", tc.name)
 	}
 }
@@ -194,7 +195,7 @@ func TestSkips(t *testing.T) {
 	require.Contains(t, c.lacks(storeCase{needs: wiping}), "Config.Wipe")
 	require.Empty(t, c.lacks(storeCase{}))
 	full := config().withDefaults()
-	for _, tc := range storeCases() {
+	for _, tc := range slices.Concat(storeCases(), publishCases) {
 		require.Empty(t, full.lacks(tc), tc.name)
 	}
 }
@@ -205,7 +206,10 @@ func TestNames(t *testing.T) {
 	for _, tc := range storeCases() {
 		names = append(names, tc.name)
 	}
-	for _, tc := range brokerCases {
+	for _, tc := range publishCases {
+		names = append(names, tc.name)
+	}
+	for _, tc := range allBrokerCases() {
 		names = append(names, "of brokers: "+tc.name)
 	}
 	for _, name := range names {

@@ -115,6 +115,20 @@ var contextCases = []storeCase{
 				_, err := e.store.Users(ctx, topic, "", 5)
 				return err
 			},
+			"Heads": func(ctx context.Context) error {
+				_, err := e.store.Heads(ctx, []string{topic})
+				return err
+			},
+			"Connect": func(ctx context.Context) error {
+				return e.store.Connect(ctx, topic, []string{topic}, long)
+			},
+			"Disconnect": func(ctx context.Context) error {
+				return e.store.Disconnect(ctx, topic, []string{topic})
+			},
+			"Status": func(ctx context.Context) error {
+				_, err := e.store.Status(ctx, []string{topic})
+				return err
+			},
 			"Enter": func(ctx context.Context) error {
 				return e.store.Enter(ctx, topic, "n1", users("a"), long)
 			},

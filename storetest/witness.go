@@ -33,9 +33,10 @@ type record struct {
 	mortal  map[place]bool // entries with a TTL
 	top     map[incarnation]int64
 	stood   map[incarnation]standing
-	current map[string]string    // topic -> epoch
-	past    map[incarnation]bool // epochs that gave way to another one
-	told    bool                 // of a position that names two messages: one is enough to read
+	changes map[incarnation]int64 // Version less Top: how many Marks have changed something
+	current map[string]string     // topic -> epoch
+	past    map[incarnation]bool  // epochs that gave way to another one
+	told    bool                  // of a position that names two messages: one is enough to read
 }
 
 func newRecord(tb testing.TB) *record {
@@ -45,6 +46,7 @@ func newRecord(tb testing.TB) *record {
 		mortal:  map[place]bool{},
 		top:     map[incarnation]int64{},
 		stood:   map[incarnation]standing{},
+		changes: map[incarnation]int64{},
 		current: map[string]string{},
 		past:    map[incarnation]bool{},
 	}
@@ -52,15 +54,16 @@ func newRecord(tb testing.TB) *record {
 
 // before is the state that a call must not fall behind: what was known when it began.
 type before struct {
-	top   map[string]int64    // epoch -> top
-	stood map[string]standing // by epoch
-	past  map[incarnation]bool
+	top     map[string]int64    // epoch -> top
+	stood   map[string]standing // by epoch
+	changes map[string]int64    // by epoch
+	past    map[incarnation]bool
 }
 
 func (r *record) begin(topic string) before {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b := before{top: map[string]int64{}, stood: map[string]standing{}, past: maps.Clone(r.past)}
+	b := before{top: map[string]int64{}, stood: map[string]standing{}, changes: map[string]int64{}, past: maps.Clone(r.past)}
 	for log, top := range r.top {
 		if log.topic == topic {
 			b.top[log.epoch] = top
@@ -68,7 +71,7 @@ func (r *record) begin(topic string) before {
 	}
 	for log, stood := range r.stood {
 		if log.topic == topic {
-			b.stood[log.epoch] = stood
+			b.stood[log.epoch], b.changes[log.epoch] = stood, r.changes[log]
 		}
 	}
 	return b
@@ -111,14 +114,19 @@ func (r *record) entry(call, topic, epoch string, offset int64, data []byte) {
 }
 
 func (w *witness) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
-	r := w.record
+	w.record.tb.Helper()
+	return w.record.append(topic, entries, func() (parley.Log, error) { return w.Store.Append(ctx, topic, keep, entries) })
+}
+
+// append checks what call, which appends entries, makes of them and returns.
+func (r *record) append(topic string, entries []parley.Entry, call func() (parley.Log, error)) (parley.Log, error) {
 	r.tb.Helper()
 	b := r.begin(topic)
 	sent := make([]string, len(entries))
 	for i, e := range entries {
 		sent[i] = string(e.Data)
 	}
-	got, err := w.Store.Append(ctx, topic, keep, entries)
+	got, err := call()
 	if err != nil {
 		return got, err
 	}
@@ -144,6 +152,9 @@ func (w *witness) Append(ctx context.Context, topic string, keep parley.Retentio
 		r.top[log] = max(r.top[log], e.Offset)
 	}
 	r.log(b, "Append", topic, got, last != 0)
+	if got.Version < last {
+		r.tb.Errorf("Append to %q: Version is %d after offset %d was given", topic, got.Version, last)
+	}
 	return got, nil
 }
 
@@ -158,6 +169,7 @@ func (w *witness) Read(ctx context.Context, topic string, q parley.Query) (parle
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log(b, "Read", topic, p.Log, false)
+	r.exact(b, "Read", topic, p.Log, p.Top)
 	r.marks(topic, p, q)
 	if top := b.top[p.Epoch]; p.Top < top {
 		r.tb.Errorf("Read of %q: Top fell from %d to %d within epoch %q", topic, top, p.Top, p.Epoch)

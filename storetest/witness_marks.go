@@ -40,6 +40,18 @@ func (r *record) log(b before, call, topic string, log parley.Log, grown bool) {
 	}
 }
 
+// exact checks the Version of a log whose Top is told with it: it is Top and one for each Mark that
+// has changed something. It is called with mu held, after log.
+func (r *record) exact(b before, call, topic string, log parley.Log, top int64) {
+	r.tb.Helper()
+	changes := log.Version - top
+	if changes < b.changes[log.Epoch] {
+		r.tb.Errorf("%s of %q: Version is %d and Top %d, but %d Marks had changed something before", call, topic, log.Version, top, b.changes[log.Epoch])
+	}
+	in := incarnation{topic, log.Epoch}
+	r.changes[in] = max(r.changes[in], changes)
+}
+
 // marks checks the read state in a page. It is called with mu held.
 func (r *record) marks(topic string, p parley.Page, q parley.Query) {
 	r.tb.Helper()
@@ -90,6 +102,7 @@ func (w *witness) Mark(ctx context.Context, topic string, m parley.Mark) (parley
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log(b, "Mark", topic, got.Log, len(got.Changed) > 0)
+	r.exact(b, "Mark", topic, got.Log, got.Top)
 	if top := b.top[got.Epoch]; got.Top < top {
 		r.tb.Errorf("Mark of %q: Top fell from %d to %d within epoch %q", topic, top, got.Top, got.Epoch)
 	}

@@ -259,20 +259,16 @@ func (s *Store) insert(ctx context.Context, tx *sql.Tx, order []*appending) erro
 func (a *appending) settle() {
 	top, total, next := a.top0, a.total0, 0
 	for _, r := range a.requests {
-		stored := 0
 		for _, e := range r.entries {
 			if e.Duplicate {
 				continue
 			}
-			stored++
+			a.version++
 			top, total = e.Offset, total+int64(len(e.Data))
 			if e.Unread {
 				a.unread++
 				a.counts = 1
 			}
-		}
-		if stored > 0 {
-			a.version++
 		}
 		next = a.trim(r.keep, top, total, next)
 		r.log = parley.Log{Epoch: a.epoch, Unread: a.unread, Version: a.version, Truncated: a.truncated}

@@ -85,6 +85,8 @@ func (s *Store) clean(ctx context.Context) error {
 	hinted := s.hints.take()
 	for _, step := range []func(tx *sql.Tx) (bool, error){
 		func(tx *sql.Tx) (bool, error) { return s.cleanMembers(ctx, tx) },
+		func(tx *sql.Tx) (bool, error) { return s.cleanConnected(ctx, tx) },
+		func(tx *sql.Tx) (bool, error) { return s.cleanUsers(ctx, tx) },
 		func(tx *sql.Tx) (bool, error) { return s.cleanExpired(ctx, tx) },
 		func(tx *sql.Tx) (more bool, err error) {
 			if len(hinted) == 0 {

@@ -94,13 +94,14 @@ func (s *Store) again(ctx context.Context, f func() error) error {
 }
 
 // carryOut writes a batch within a transaction. Locks are taken in the same order by
-// everybody: topics by name, then members, then users.
+// everybody: topics by name, then members, then audiences, then users.
 func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, batch []*request) error {
 	if batch[0].alone != nil {
 		return batch[0].alone(tx)
 	}
 	var appends, marks []*request
 	var sets []change
+	var connections []connection
 	names := map[string]bool{} // whether it is to be created
 	for _, r := range batch {
 		switch {
@@ -109,7 +110,7 @@ func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, batch []*request) erro
 		case r.mark != nil:
 			marks, names[r.topic] = append(marks, r), false
 		default:
-			sets = append(sets, r.sets...)
+			sets, connections = append(sets, r.sets...), append(connections, r.connections...)
 		}
 	}
 	if len(names) > 0 {
@@ -128,7 +129,10 @@ func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, batch []*request) erro
 			return err
 		}
 	}
-	return s.carryOutChanges(ctx, tx, sets)
+	if err := s.carryOutChanges(ctx, tx, sets); err != nil {
+		return err
+	}
+	return s.carryOutConnections(ctx, tx, connections)
 }
 
 // topic is a row of {p}topics.

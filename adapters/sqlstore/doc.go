@@ -24,8 +24,8 @@
 //
 // # Bounds
 //
-// Each Store uses one connection for writing and one for every Read,
-// Members and Users under way. A database/sql pool of two connections or more
+// Each Store uses one connection for writing and one for every Read, Heads,
+// Members, Status and Users under way. A database/sql pool of two connections or more
 // lets reads go on beside writes; one connection works, too. The writes that wait are
 // those of the callers that wait: what a caller has left takes no memory and never takes place.
 package sqlstore

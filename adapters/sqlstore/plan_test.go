@@ -43,10 +43,12 @@ func TestStatementsUseIndexes(t *testing.T) {
 		readOverdue: "iii", putOff: "iii", enterRooms: "bbbbii", leaveRooms: "bbb", addUsers: "bb", removeUsers: "bb",
 		boundsOfTopics: "ii", oldestEntries: "i", checkTopics: "iii", dropTopics: "i", claimOutbox: "ii", deleteOutbox: "i",
 		strings.ReplaceAll(deleteEntries, "{rows}", "500"): "iii", strings.ReplaceAll(candidates, "{grace}", "1"): "ii",
+		readHeads: "ibi", renewLeases: "bbii", seeUsers: "bi", beginUsers: "bi", addLeases: "bbii", lockUsers: "b", leaveUsers: "bbi", deleteLeases: "bb",
+		status: "ib", lockLapsed: "b", foldLapsed: "bi", deleteLapsed: "bi",
 	}
 	plain := map[string]int{ // and their number of arguments
 		readHead: 4, readHead + readEntries + readForward + readMarks: 4, readHead + readEntries + readBackward + readMarks: 4,
-		findOverdue: 2, members: 3, users: 3, deleteMembers: 2, freeExpired: 2, dueTopics: 2, findOutbox: 2, lookOutbox: 1,
+		findOverdue: 2, members: 3, users: 3, deleteMembers: 2, freeExpired: 2, dueTopics: 2, findOutbox: 2, lookOutbox: 1, findLapsed: 2, deleteUsers: 2,
 	}
 	// Tables of values in the statement itself, rooms (by an index), and what was found before by an index.
 	small := regexp.MustCompile(`^SCAN (w|p|b|x|m|CONSTANT ROW|\d+ CONSTANT ROWS?|\(subquery-\d+\))( |$)`)

@@ -18,8 +18,10 @@ type request struct {
 
 	append *appendRequest
 	mark   *markRequest
-	sets   []change               // of presence and audiences
-	alone  func(tx *sql.Tx) error // goes into a transaction of its own
+	sets   []change // of presence and audiences
+	// Users who come and go.
+	connections []connection
+	alone       func(tx *sql.Tx) error // goes into a transaction of its own
 
 	rows, bytes int
 	done        chan error // gets the outcome; has room for it
@@ -83,7 +85,7 @@ func (q *queue) leave(r *request) bool {
 		return false
 	}
 	r.state = left
-	r.append, r.mark, r.sets, r.alone = nil, nil, nil, nil // their memory goes now
+	r.append, r.mark, r.sets, r.connections, r.alone = nil, nil, nil, nil, nil // their memory goes now
 	if q.left++; q.left >= leaveAtLeast && q.left > len(q.waiting)/2 {
 		q.waiting = slices.DeleteFunc(q.waiting, func(r *request) bool { return r.state == left })
 		q.left = 0

@@ -40,6 +40,51 @@ UNION ALL SELECT x.state, min(x.pos), max(x.pos), 0, 0, 0, '', CAST(NULL AS {blo
   FROM {p}entries e WHERE e.topic_id = (SELECT id FROM b) AND e.state IN (2, 3) AND e.pos >= (SELECT lo FROM b)) x GROUP BY x.state, x.run`
 )
 
+// readHeads is readHead for many topics. The last row of the answer is about all that do not exist.
+const readHeads = `WITH w(i, name, now) AS ({w}),
+b AS (SELECT w.i, w.now, t.id, t.epoch, t.top, t.version, t.truncated, t.counts,
+  CASE WHEN t.age > 0 AND t.last_at <= w.now - t.age THEN t.top + 1
+  ELSE coalesce((SELECT e.pos FROM {p}entries e WHERE e.topic_id = t.id AND e.pos >= t.first AND (t.age = 0 OR e.stored_at > w.now - t.age)
+    ORDER BY e.pos LIMIT 1), t.top + 1) END AS lo
+  FROM w JOIN {p}topics t ON t.name = w.name)
+SELECT b.i, b.top, b.version, b.truncated,
+  CASE WHEN b.counts > 0 THEN (SELECT count(*) FROM {p}entries e WHERE e.topic_id = b.id AND e.state = 1 AND e.pos >= b.lo
+    AND (e.expires_at IS NULL OR e.expires_at > b.now)) ELSE 0 END, b.epoch FROM b
+UNION ALL SELECT -1, 0, 0, 0, 0, m.epoch FROM {p}meta m WHERE m.id = 1`
+
+// Heads implements [parley.Store]. It is a single statement for up to 1024 topics.
+func (s *Store) Heads(ctx context.Context, topics []string) ([]parley.Head, error) {
+	if err := s.ready(ctx); err != nil {
+		return nil, err
+	}
+	heads, now := make([]parley.Head, len(topics)), s.clock.now()
+	rows := make([][]any, len(topics))
+	for i, topic := range topics {
+		rows[i] = []any{i, []byte(topic), now}
+	}
+	var absent string
+	err := s.queryEach(ctx, s.db, readHeads, "ibi", rows, func(r *sql.Rows) error {
+		var i int
+		var h parley.Head
+		err := r.Scan(&i, &h.Top, &h.Version, &h.Truncated, &h.Unread, &h.Epoch)
+		if i < 0 {
+			absent = h.Epoch
+		} else {
+			heads[i] = h
+		}
+		return err
+	})
+	if err != nil {
+		return nil, wrap(ctx, err)
+	}
+	for i := range heads {
+		if heads[i].Epoch == "" {
+			heads[i].Epoch = absent
+		}
+	}
+	return heads, nil
+}
+
 // Read implements [parley.Store].
 func (s *Store) Read(ctx context.Context, topic string, q parley.Query) (parley.Page, error) {
 	if err := s.ready(ctx); err != nil {

@@ -45,6 +45,16 @@ var migrations = [][]string{{
   seq {id}, user_id {blob} NOT NULL, id {blob} NOT NULL, kind {blob} NOT NULL, ttl {int} NOT NULL, data {blob} NOT NULL,
   retry_at {int} NOT NULL, attempts {int} NOT NULL, failed text)`,
 	`CREATE INDEX IF NOT EXISTS {p}outbox_retry ON {p}outbox (retry_at, seq) WHERE failed IS NULL`,
+}, {
+	// Who is online since when, and was seen when: what is older than the leases in connected, in which
+	// seen_at is the last Connect.
+	`CREATE TABLE IF NOT EXISTS {p}users (user_id {blob} PRIMARY KEY, since {int} NOT NULL, seen_at {int} NOT NULL)`,
+	`CREATE INDEX IF NOT EXISTS {p}users_seen ON {p}users (seen_at)`,
+	`CREATE TABLE IF NOT EXISTS {p}connected (
+  user_id {blob} NOT NULL, node {blob} NOT NULL, seen_at {int} NOT NULL, ends_at {int} NOT NULL, PRIMARY KEY (user_id, node))`,
+	`CREATE INDEX IF NOT EXISTS {p}connected_ends ON {p}connected (ends_at)`,
+	// A version counts entries now, no longer Appends. It only ever rises.
+	`UPDATE {p}topics SET version = top WHERE version < top`,
 }}
 
 // Version is the version of the schema that this package works with.
