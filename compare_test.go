@@ -310,6 +310,13 @@ func (s *downStore) Enter(ctx context.Context, topic, node string, members []Mem
 	return s.MemoryStore.Enter(ctx, topic, node, members, lease)
 }
 
+func (s *downStore) Leave(ctx context.Context, topic, node string, userIDs []string) error {
+	if s.down.Load() {
+		return errDown
+	}
+	return s.MemoryStore.Leave(ctx, topic, node, userIDs)
+}
+
 func (s *downStore) Members(ctx context.Context, topic string, limit int) ([]Member, int, error) {
 	if s.down.Load() {
 		return nil, 0, errDown

@@ -194,12 +194,14 @@ func (m *monitor) heard(err error) {
 	m.brokerErr = err
 	m.mu.Unlock()
 	was := m.silent.Swap(err != nil)
+	if was != (err != nil) {
+		m.suspectAll() // which makes watchTopics take its new pace, too
+	}
 	switch {
 	case err != nil && !was:
 		m.hub.log.Error("parley: broker is out of order: messages of other nodes come late, from the Store", "error", err)
 	case err == nil && was:
 		m.hub.log.Info("parley: broker is back")
-		m.suspectAll()
 	}
 }
 

@@ -213,7 +213,7 @@ func (s *roomState) tell() {
 	if msg.Count > presenceDetail {
 		msg.Joined, msg.Left = nil, nil
 	}
-	s.topic.announce(appendPresence(nil, msg), true)
+	s.topic.announce(appendPresence(nil, msg))
 }
 
 // update takes the changes, tells the Store, and returns what the members of this node are to be told.

@@ -143,8 +143,8 @@ func (t *topic) publication(data []byte, key string) *publication {
 	}
 }
 
-// announce sends a message that is not kept to the members.
-func (t *topic) announce(data []byte, v1 bool) {
+// announce sends a message that is not kept to the v1 members on this node.
+func (t *topic) announce(data []byte) {
 	// They keep the order of the topic, and so wait for a Store call under way.
-	_, _ = t.publish(t.hub.ctx, &publication{entry: Entry{Data: data}, v1: v1})
+	_, _ = t.publish(t.hub.ctx, &publication{entry: Entry{Data: data}, v1: true, local: true})
 }
