@@ -75,7 +75,7 @@ type Log struct {
 	Epoch string
 	// Unread is the number of entries kept that count as unread.
 	Unread int
-	// Version is the offset of the newest entry ever appended plus the number of Marks that have changed something:
+	// Version is the offset of the newest entry ever appended plus the number of Marks with a Marked.Changed:
 	// of two values of Unread, that with the higher Version is the newer one, and whoever knows both numbers
 	// notices a Mark that it has not heard of. It is never compared over epochs.
 	Version int64

@@ -187,8 +187,8 @@ func (s *Store) setState(ctx context.Context, tx *sql.Tx, all map[int64]*marking
 		if seen {
 			m.truncated = 0
 		}
-		if seen || len(m.changed) > 0 {
-			m.topic.changed = true
+		m.topic.changed = m.topic.changed || seen || len(m.changed) > 0
+		if len(m.changed) > 0 {
 			m.version++
 		}
 	}
