@@ -1,7 +1,7 @@
 # The checks that CI runs, one by one. `make check` is the quick set for every commit.
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES := . adapters/sqlstore bench examples integration
+MODULES := . adapters/natsstore adapters/redisstore adapters/sqlstore bench examples integration
 
 .PHONY: check test lint bench js fuzz
 
