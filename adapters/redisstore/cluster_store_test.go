@@ -1,0 +1,66 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/adapters/redisstore/redistest"
+	"github.com/parley-go/parley/storetest"
+)
+
+func TestStoreOnCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3)
+	cfg := storetest.Config{
+		Peer: func(t *testing.T, _ parley.Store) parley.Store { return newStore(t, cluster.Client()) },
+		Wipe: func(*testing.T, parley.Store) {
+			for _, server := range cluster.Servers {
+				server.Wipe()
+			}
+		},
+	}
+	cfg.Run(t, func(t *testing.T) parley.Store { return newStore(t, cluster.Client()) })
+}
+
+// Topics are spread over the nodes, and one batch goes to all of them.
+func TestClusterSpreadsTopics(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3)
+	s := newStore(t, cluster.Client())
+	var topics []string
+	for i := range 300 {
+		topics = append(topics, fmt.Sprint("room/{same}", i)) // braces of users do not bring topics together
+		_, err := s.Append(t.Context(), topics[i], parley.Retention{Messages: 5}, []parley.Entry{{Data: []byte(`{}`)}})
+		require.NoError(t, err)
+	}
+	heads, err := s.Heads(t.Context(), topics)
+	require.NoError(t, err)
+	for i, head := range heads {
+		require.EqualValuesf(t, 1, head.Top, "topic %d", i)
+	}
+	for i, server := range cluster.Servers {
+		size, err := server.Client().DBSize(t.Context()).Result()
+		require.NoError(t, err)
+		require.Greaterf(t, size, int64(150), "keys on node %d of 3, of 300 topics with 3 keys each", i)
+	}
+}
+
+// A script may publish in a Cluster, too, to those who subscribe on another node.
+func TestAppendPublishOnCluster(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3)
+	here, there := newStore(t, cluster.Client()), newStore(t, cluster.Client())
+	for i := range 20 {
+		topic, got := fmt.Sprint("room/{", i), make(chan string, 1)
+		unsubscribe, err := there.Subscribe(t.Context(), topic, func(payload []byte) {
+			if payload != nil {
+				got <- string(payload)
+			}
+		})
+		require.NoError(t, err)
+		log, err := here.AppendPublish(t.Context(), topic, parley.Retention{Messages: 5}, []parley.Entry{{Data: []byte(`{}`)}}, []byte("x"))
+		require.NoError(t, err)
+		require.Equal(t, fmt.Sprintf("0 1 1 %s\nx", log.Epoch), <-got)
+		unsubscribe()
+	}
+}

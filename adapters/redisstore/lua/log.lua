@@ -1,0 +1,96 @@
+-- What the scripts about the log of a topic have in common.
+-- KEYS: 1 log (hash), 2 messages (list), 3 info (list, in parallel to messages).
+--
+-- An element of info is "<at> <time>", where at is when the entry was appended by the clock of
+-- Redis and time is Entry.Time, or, if a mark or a time can change what becomes of it,
+-- "<at> <time> <state> <expires> <key>". States: u unread, r read, a archived, n not counted,
+-- x expired. expires is 0 for an entry without TTL. All times are in milliseconds since 1970.
+local LOG, MSGS, INFO = KEYS[1], KEYS[2], KEYS[3]
+local call, match, floor, max, min = redis.call, string.match, math.floor, math.max, math.min
+local HOUR = 3600000
+local clock = call('TIME')
+local now = clock[1] * 1000 + floor(clock[2] / 1000)
+
+local FIELDS = {'top', 'first', 'unread', 'changes', 'truncated', 'bytes', 'age', 'soonest', 'stale',
+  'room', 'ends', 'dies', 'marked', 'window'}
+
+-- server returns what names the history of writes of this server: a replica that takes over has another one, and so
+-- has a server that was started again. Empty if it may not be asked.
+local function server()
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and match(info, 'master_replid:(%w+)') or ''
+end
+
+-- load returns the log, or nil if there is none. If the server has not the history with which the log was
+-- begun, the last entries may be missing, and their offsets would be given again: then the epoch becomes fresh. Nothing
+-- else changes, and where nothing can be written not even that.
+--   first     offset of the first element of messages; n how many there are
+--   changes   how many Marks have changed something
+--   soonest   a time before which no TTL passes; 0: none will
+--   stale     a time before which unread is right; 0: it stays so
+--   room      when the last lease in the room ends
+--   ends      when messages and info go for good; 0: never
+--   dies      when the whole log goes; 0: never
+--   marked    1 if an element of info has a state
+--   window    which of the two hashes of keys is in use
+local function load(fresh)
+  local h = call('HMGET', LOG, 'epoch', 'server', unpack(FIELDS))
+  if not h[1] then return nil end
+  local saved, history = {}, server()
+  local l = {epoch = h[1], saved = saved}
+  if h[2] ~= history and redis.pcall('HSET', LOG, 'epoch', fresh, 'server', history) == 0 then l.epoch = fresh end
+  for i = 1, #FIELDS do
+    local v = tonumber(h[i + 2] or 0)
+    saved[i], l[FIELDS[i]] = v, v
+  end
+  if l.first == 0 then l.first = 1 end
+  l.n = l.top - l.first + 1
+  local n, m = call('LLEN', MSGS), call('LLEN', INFO)
+  if n ~= l.n or m ~= l.n then
+    -- They have reached their end, or Redis has evicted them for want of memory.
+    l.lost = n + m > 0
+    if l.unread > 0 and (l.ends == 0 or now < l.ends) then l.truncated = l.top end
+    l.n, l.first, l.unread, l.bytes, l.soonest, l.stale = 0, l.top + 1, 0, 0, 0, 0
+  end
+  return l
+end
+
+-- at returns when the i-th entry was appended, counted from 0.
+local function at(i) return tonumber(match(call('LINDEX', INFO, i), '^%d+')) end
+
+-- aged returns how many entries are too old.
+local function aged(l)
+  if l.age == 0 or l.n == 0 or at(0) + l.age > now then return 0 end
+  local low, high = 0, l.n
+  while high - low > 1 do
+    local middle = floor((low + high) / 2)
+    if at(middle) + l.age <= now then low = middle else high = middle end
+  end
+  return high
+end
+
+-- parse returns the parts of an element of info. state is nil if it has none.
+local function parse(v)
+  local when, time, rest = match(v, '^(%d+) (%-?%d+)(.*)$')
+  if rest == '' then return when, time, nil, 0, '' end
+  local state, expires, key = match(rest, '^ (%a) (%d+) (.*)$')
+  return when, time, state, tonumber(expires), key
+end
+
+-- slices calls f with up to 1000 elements of list at a time: unpack takes no more than some thousands.
+local function slices(list, f)
+  for i = 1, #list, 1000 do f(unpack(list, i, min(i + 999, #list))) end
+end
+
+-- born makes a log without entries, which is there to keep its epoch.
+local function born(epoch)
+  call('HSET', LOG, 'epoch', epoch, 'server', server(), 'dies', now + HOUR)
+  call('PEXPIREAT', LOG, now + HOUR)
+end
+
+-- touch lets a log that somebody still asks for live on. That it cannot be written to now is no harm.
+local function touch(l)
+  if l.dies > 0 and l.dies < now + HOUR / 2 and redis.pcall('HSET', LOG, 'dies', now + HOUR) == 0 then
+    redis.pcall('PEXPIREAT', LOG, now + HOUR)
+  end
+end

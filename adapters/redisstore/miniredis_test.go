@@ -1,0 +1,48 @@
+package redisstore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/storetest"
+)
+
+// simulated is a server whose clock is turned by hand.
+type simulated struct {
+	*miniredis.Miniredis
+	now time.Time
+}
+
+func simulate(t testing.TB) *simulated {
+	s := &simulated{Miniredis: miniredis.RunT(t), now: time.UnixMilli(1_700_000_000_000)}
+	s.SetTime(s.now)
+	return s
+}
+
+func (s *simulated) sleep(d time.Duration) {
+	s.now = s.now.Add(d)
+	s.SetTime(s.now)
+	s.FastForward(d)
+}
+
+func (s *simulated) client(t testing.TB) *redis.Client {
+	c := redis.NewClient(&redis.Options{Addr: s.Addr()})
+	t.Cleanup(func() { require.NoError(t, c.Close()) })
+	return c
+}
+
+// On a simulated server time is free: weeks of ages, leases and windows pass.
+func TestStoreOnMiniredis(t *testing.T) {
+	server := simulate(t)
+	cfg := storetest.Config{
+		Sleep: server.sleep,
+		Peer:  func(t *testing.T, _ parley.Store) parley.Store { return newStore(t, server.client(t)) },
+		Wipe:  func(*testing.T, parley.Store) { server.FlushAll() },
+	}
+	cfg.Run(t, func(t *testing.T) parley.Store { return newStore(t, server.client(t)) })
+}
