@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -14,24 +15,29 @@ func startTest(t *testing.T, name string) addresses {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := k.new()
+	s, err := k.new("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := listen(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctl, err := listen(controlHandler(s))
+	return serveTest(t, s)
+}
+
+// serveTest serves s as a server process would.
+func serveTest(t *testing.T, s benchServer) addresses {
+	t.Helper()
+	ready, stop, err := listenAll(s)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		s.Shutdown(t.Context())
-		server.Close()
-		ctl.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := s.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		stop()
 	})
-	return addresses{Server: server.Addr().String(), Control: ctl.Addr().String()}
+	return ready
 }
 
 func smallSpec(scenario string) loadSpec {
@@ -68,6 +74,9 @@ func TestFanoutSmoke(t *testing.T) {
 
 func TestIdleSmoke(t *testing.T) {
 	for _, k := range kinds {
+		if k.redis {
+			continue
+		}
 		spec := smallSpec("idle")
 		spec.addresses = startTest(t, k.name)
 		m, err := runScenario(spec)

@@ -13,7 +13,10 @@ type target struct {
 	least bool // the limit is the least that will do instead of the most
 }
 
-const checkedKind, baseKind = "parley", "bare"
+const (
+	checkedKind, baseKind   = "parley", "bare"
+	redisChecked, redisBase = "parley-redis", "centrifuge-redis"
+)
 
 // targets are checked by -check, on the medians of the rounds.
 var targets = []target{
@@ -30,6 +33,28 @@ var targets = []target{
 	{text: "seconds for Shutdown of the big room", limit: 5, value: single(bigScenario, shutdownSeconds)},
 }
 
+// targets are those of the scenarios that the flags ask for.
+func (c *config) targets() []target {
+	if !c.redis {
+		return targets
+	}
+	var all []target
+	c.redisVariants(func(name string, _ int, _ bool, window int) {
+		if window == 1 {
+			return // a latency, and no rate that is sustained
+		}
+		for _, m := range []metric{publishRate, deliveryRate} {
+			all = append(all, target{
+				text: fmt.Sprintf("%s, %s, to centrifuge", m, name), limit: 1, least: true,
+				value: func(all results) (float64, bool) {
+					return medianRatio(all[resultKey{name, redisChecked}], all[resultKey{name, redisBase}], m)
+				},
+			})
+		}
+	})
+	return all
+}
+
 func single(scenario string, m metric) func(results) (float64, bool) {
 	return func(all results) (float64, bool) { return median(all[resultKey{scenario, checkedKind}], m) }
 }
@@ -42,7 +67,7 @@ func ratio(scenario string, m metric) func(results) (float64, bool) {
 
 // check writes how each target was met and returns an error if one was not.
 // A number that is missing fails its target: a check that checks nothing must not pass.
-func check(out io.Writer, all results) error {
+func check(out io.Writer, targets []target, all results) error {
 	fmt.Fprint(out, "\n| target | limit | measured | |\n|---|---:|---:|---|\n")
 	missed := 0
 	for _, t := range targets {

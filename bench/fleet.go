@@ -16,6 +16,7 @@ import (
 type fleet struct {
 	sockets *sockets
 	clients []client
+	dialect *dialect
 	start   time.Time
 
 	connected int // clients that got their first message, which is "connected"
@@ -27,6 +28,7 @@ type fleet struct {
 	markerAt  int           // where the marker was in the last message: it is there in the next one too
 	lastData  time.Duration // when anything arrived
 	onMessage func(id int, seq uint64, now time.Duration)
+	onAck     func(id int, seq uint64)
 	pong      []byte
 }
 
@@ -43,6 +45,7 @@ const (
 	phaseUpgraded
 	phaseConnected
 	phaseJoined
+	phaseAPI // no WebSocket at all, see api.go
 	phaseGone
 )
 
@@ -64,7 +67,10 @@ func newFleet() (*fleet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fleet{sockets: s, start: time.Now(), onMessage: func(int, uint64, time.Duration) {}}, nil
+	return &fleet{
+		sockets: s, dialect: parleyDialect, start: time.Now(),
+		onMessage: func(int, uint64, time.Duration) {}, onAck: func(int, uint64) {},
+	}, nil
 }
 
 func (f *fleet) now() time.Duration { return time.Since(f.start) }
@@ -100,13 +106,23 @@ func (f *fleet) connect(address string, n, parallel, smallBuffer int, v1 bool) e
 	})
 }
 
-// join makes every client a member of the room and returns when all are and
+// openAPI opens one more connection to the API address of a node, and returns its number.
+func (f *fleet) openAPI(address string) (id int, err error) {
+	addr, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return 0, err
+	}
+	f.clients = append(f.clients, client{phase: phaseAPI})
+	return len(f.clients) - 1, f.sockets.open(addr, false)
+}
+
+// join makes every client a member of its room and returns when all are and
 // the messages that announce it have ceased.
-func (f *fleet) join(parallel int) error {
-	frame := appendFrame(nil, opText, []byte(`{"type":"join","room":"`+room+`"}`), true)
+func (f *fleet) join(parallel int, room func(id int) string) error {
 	asked := 0
 	err := f.until("joining", func() (bool, error) {
 		for ; asked < len(f.clients) && asked-f.joined < parallel; asked++ {
+			frame := appendFrame(nil, opText, fmt.Appendf(nil, f.dialect.join, room(asked)), true)
 			if err := f.sockets.write(asked, frame); err != nil {
 				return false, err
 			}
@@ -195,6 +211,10 @@ func (f *fleet) onData(id int, data []byte, err error) {
 			return
 		}
 	}
+	if c.phase == phaseAPI {
+		c.partial = append(c.partial[:0], f.onLines(id, apiDialect, data, now)...)
+		return
+	}
 	for {
 		op, payload, size, err := parseFrame(data, false)
 		if err != nil {
@@ -226,13 +246,35 @@ func (f *fleet) onHandshake(id int, data []byte) []byte {
 		return nil
 	}
 	c.phase = phaseUpgraded
+	if f.dialect.greeting != "" {
+		if err := f.sockets.write(id, appendFrame(nil, opText, []byte(f.dialect.greeting), true)); err != nil {
+			f.fail(id, err)
+		}
+	}
 	return rest
+}
+
+// onLines takes one message after the other, and returns the rest, which has no end yet.
+func (f *fleet) onLines(id int, d *dialect, data []byte, now time.Duration) []byte {
+	for {
+		line, rest, complete := bytes.Cut(data, []byte("\n"))
+		if !complete {
+			return data
+		}
+		f.onText(id, d, line, now)
+		data = rest
+	}
 }
 
 func (f *fleet) onFrame(id int, op byte, payload []byte, now time.Duration) {
 	switch op {
 	case opText:
-		f.onText(id, payload, now)
+		if f.dialect.lines {
+			payload = f.onLines(id, f.dialect, payload, now)
+		}
+		if len(payload) > 0 {
+			f.onText(id, f.dialect, payload, now)
+		}
 	case opPing:
 		f.pong = appendFrame(f.pong[:0], opPong, payload, true)
 		if err := f.sockets.write(id, f.pong); err != nil {
@@ -245,25 +287,33 @@ func (f *fleet) onFrame(id int, op byte, payload []byte, now time.Duration) {
 	}
 }
 
-func (f *fleet) onText(id int, payload []byte, now time.Duration) {
+func (f *fleet) onText(id int, d *dialect, payload []byte, now time.Duration) {
 	if seq, ok := f.sequence(payload); ok {
 		f.onMessage(id, seq, now)
+		return
+	}
+	if seq, ok := d.acked(payload); ok {
+		f.onAck(id, seq)
 		return
 	}
 	c := &f.clients[id]
 	head := payload[:min(len(payload), 64)]
 	switch {
+	case bytes.Contains(head, []byte(d.failed)):
+		f.fail(id, errors.New(string(payload)))
 	case c.phase == phaseUpgraded:
-		if !bytes.Contains(head, []byte(`"type":"connected"`)) {
+		if !bytes.Contains(head, []byte(d.connected)) {
 			f.fail(id, fmt.Errorf("first message is %q", head))
 		}
 		c.phase = phaseConnected
 		f.connected++
-	case c.phase == phaseConnected && bytes.Contains(head, []byte(`"type":"history"`)):
+	case c.phase == phaseConnected && bytes.Contains(head, []byte(d.joined)):
 		c.phase = phaseJoined
 		f.joined++
-	case bytes.Contains(head, []byte(`"type":"error"`)):
-		f.fail(id, errors.New(string(payload)))
+	case d.pong != "" && string(payload) == "{}":
+		if err := f.sockets.write(id, appendFrame(nil, opText, []byte(d.pong), true)); err != nil {
+			f.fail(id, err)
+		}
 	}
 }
 
@@ -295,14 +345,11 @@ func (f *fleet) sequence(payload []byte) (uint64, bool) {
 // template is the frame of a client message whose content is a JSON value of
 // size bytes, with room for a sequence number at the returned index.
 func template(inRoom bool, size int) (frame []byte, seqAt int) {
-	content := slices.Concat([]byte(marker), bytes.Repeat([]byte{'0'}, seqDigits), []byte{':'})
-	content = append(content, bytes.Repeat([]byte{'x'}, max(0, size-len(content)-1))...)
-	content = append(content, '"')
 	before := `{"type":"broadcast","message":`
 	if inRoom {
 		before = `{"type":"message","content":`
 	}
-	frame = appendFrame(nil, opText, slices.Concat([]byte(before), content, []byte("}")), true)
+	frame = appendFrame(nil, opText, slices.Concat([]byte(before), content(size), []byte("}")), true)
 	return frame, bytes.Index(frame, []byte(marker)) + len(marker)
 }
 

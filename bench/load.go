@@ -12,7 +12,7 @@ import (
 // loadSpec is one scenario for one load process, which reads it from stdin.
 type loadSpec struct {
 	addresses
-	Scenario string // "fanout", "idle", "stalled" or "big"
+	Scenario string // "fanout", "idle", "stalled", "big" or "nodes"
 	Room     bool   // room messages instead of broadcasts
 	V1       bool   // offer the subprotocol
 	Conns    int    // receivers
@@ -25,6 +25,14 @@ type loadSpec struct {
 	Time     time.Duration // of the measured phase
 	Stuck    time.Duration // how long no delivery at all means that there will be none
 	Stall    time.Duration // how long a server has to close a connection that stalls
+
+	// Of the scenario "nodes" only.
+	Nodes     []addresses // of all nodes, the embedded addresses are those of the first
+	Redis     string      // its address, if there is one
+	Dialect   string      // a key of dialects
+	Rooms     int         // over which the receivers are spread, each in one
+	FirstRoom int         // the number of the first one
+	API       bool        // the application sends instead of clients
 }
 
 // measured is what one run of a scenario found. Values that a scenario or an
@@ -52,6 +60,10 @@ const (
 	rssGrowth         metric = "RSS growth KB"
 	shutdownSeconds   metric = "shutdown s"
 	undelivered       metric = "undelivered" // to members of the big room
+	publishRate       metric = "publishes/s" // acknowledged, and delivered to everybody
+	redisPerPublish   metric = "redis CPU µs/publish"
+	allPerPublish     metric = "CPU µs/publish" // of the nodes and the redis together
+	redisBusy         metric = "redis busy %"
 )
 
 // load is the main function of a load process.
@@ -84,6 +96,8 @@ func runScenario(spec loadSpec) (measured, error) {
 		err = loadStalled(spec, f, ctl, &m)
 	case "big":
 		err = loadBig(spec, f, ctl, &m)
+	case "nodes":
+		err = loadNodes(spec, f, &m)
 	default:
 		err = fmt.Errorf("there is no scenario %q", spec.Scenario)
 	}
@@ -96,7 +110,7 @@ func assemble(spec loadSpec, f *fleet, smallBuffer int) error {
 		return err
 	}
 	if spec.Room {
-		return f.join(spec.Parallel)
+		return f.join(spec.Parallel, func(int) string { return room })
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ type config struct {
 	senders  int
 	idle     int
 	bigConns int
+	rooms    int // of the scenarios with many rooms, on a Redis
 	stallTo  int // bytes of a message in the stalled scenario
 	parallel int
 	limit    int
@@ -37,6 +38,7 @@ type config struct {
 	profiles string
 	v1       bool
 	big      bool
+	redis    bool
 	quick    bool
 	check    bool
 	pin      bool
@@ -53,14 +55,18 @@ func main() {
 }
 
 func run(args []string) error {
-	// The two kinds of child process, see startServer and runLoad.
+	// The kinds of child process, see startChild and runLoad.
 	if len(args) > 0 && args[0] == "serve" {
 		set := flag.NewFlagSet("bench serve", flag.ContinueOnError)
 		name := set.String("kind", kinds[0].name, "which server")
+		redis := set.String("redis", "", "address of the Redis of a server that uses one")
 		if err := set.Parse(args[1:]); err != nil {
 			return err
 		}
-		return serve(*name, os.Stdin, os.Stdout)
+		return serve(*name, *redis, os.Stdin, os.Stdout)
+	}
+	if len(args) > 0 && args[0] == "redis" {
+		return redisProcess(os.Stdin, os.Stdout)
 	}
 	if len(args) > 0 && args[0] == "load" {
 		return load(os.Stdin, os.Stdout)
@@ -84,6 +90,15 @@ var quickFlags = map[string]string{
 // goes within seconds, and a median of seven ratios stands three bad ones.
 var checkFlags = map[string]string{"rounds": "7", "time": "1s"}
 
+// redisFlags are what -redis means for the others.
+var (
+	redisFlags      = map[string]string{"conns": "200", "time": "2s"}
+	redisQuickFlags = map[string]string{
+		"conns": "20", "rooms": "5", "rounds": "1", "time": "100ms", "limit": "300", "retries": "0",
+	}
+	redisCheckFlags = map[string]string{"conns": "200", "rounds": "5", "time": "1s"}
+)
+
 func parseFlags(args []string) (config, error) {
 	var c config
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -95,6 +110,7 @@ func parseFlags(args []string) (config, error) {
 	set.IntVar(&c.senders, "senders", 1, "sending connections, in turn")
 	set.IntVar(&c.idle, "idle", 5000, "connections in the idle scenario")
 	set.IntVar(&c.bigConns, "big-conns", 15000, "connections in the big scenario")
+	set.IntVar(&c.rooms, "rooms", 50, "rooms of the scenarios of -redis that have many")
 	set.IntVar(&c.stallTo, "stall-size", 16<<10, "bytes of content in the stalled scenario")
 	set.IntVar(&c.parallel, "parallel", 64, "handshakes and joins on their way at once")
 	set.IntVar(&c.limit, "limit", 100_000, "messages per run at most")
@@ -106,6 +122,7 @@ func parseFlags(args []string) (config, error) {
 	set.StringVar(&c.profiles, "profile", "", "write CPU and allocation profiles of every server process to this directory")
 	set.BoolVar(&c.v1, "v1", false, "clients offer the subprotocol parley.v1")
 	set.BoolVar(&c.big, "big", false, "only: one big room, one broadcast, shutdown without cooperation")
+	set.BoolVar(&c.redis, "redis", false, "only: two nodes on a redis-server, which is started, against those of centrifuge")
 	set.BoolVar(&c.quick, "quick", false, "everything once with tiny counts; the numbers mean nothing")
 	set.BoolVar(&c.check, "check", false, "everything, and fail if a target is missed")
 	set.BoolVar(&c.pin, "pin", true, "pin server and load to a core each, where possible")
@@ -114,14 +131,7 @@ func parseFlags(args []string) (config, error) {
 	}
 	var given []string
 	set.Visit(func(f *flag.Flag) { given = append(given, f.Name) })
-	presets := map[string]string{}
-	switch {
-	case c.quick:
-		presets = quickFlags
-	case c.check:
-		presets = checkFlags
-	}
-	for name, value := range presets {
+	for name, value := range c.presets() {
 		if !slices.Contains(given, name) {
 			set.Set(name, value)
 		}
@@ -129,34 +139,77 @@ func parseFlags(args []string) (config, error) {
 	return c, c.validate(set, *names)
 }
 
+// presets are the flags that -redis, -quick and -check set, if they are not given.
+func (c *config) presets() map[string]string {
+	switch {
+	case c.redis && c.quick:
+		return redisQuickFlags
+	case c.redis && c.check:
+		return redisCheckFlags
+	case c.redis:
+		return redisFlags
+	case c.quick:
+		return quickFlags
+	case c.check:
+		return checkFlags
+	}
+	return nil
+}
+
 func (c *config) validate(set *flag.FlagSet, names string) error {
-	c.kinds = kinds
-	if names != "" {
-		c.kinds = nil
-		for name := range strings.SplitSeq(names, ",") {
-			k, err := findKind(name)
-			if err != nil {
-				return err
-			}
-			c.kinds = append(c.kinds, k)
-		}
+	if err := c.pickKinds(names); err != nil {
+		return err
 	}
 	switch {
 	case set.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q", set.Arg(0))
 	case c.mode != "broadcast" && c.mode != "room" && c.mode != "both":
 		return fmt.Errorf("-mode is %q: broadcast, room or both is needed", c.mode)
-	case min(c.conns, c.idle, c.bigConns, c.senders, c.parallel, c.limit, c.rounds) < 1:
+	case min(c.conns, c.idle, c.bigConns, c.rooms, c.senders, c.parallel, c.limit, c.rounds) < 1:
 		return errors.New("every count must be at least 1")
 	case min(c.size, c.stallTo) < 32:
 		return errors.New("-size and -stall-size must be at least 32, because each message carries its number")
+	case c.redis && c.big:
+		return errors.New("-redis and -big both say what the only thing is to be measured")
+	case c.redis && c.conns%(nodesOfKind*c.rooms) != 0:
+		return fmt.Errorf("with -redis, -conns must be a multiple of %d, so that each node has equally many in each of -rooms", nodesOfKind*c.rooms)
 	case c.quick && c.check:
 		return errors.New("-quick has numbers that mean nothing, there is nothing to -check")
+	}
+	if c.redis {
+		return c.enoughFiles(c.conns)
 	}
 	most := max(c.conns, c.idle+warmConnections)
 	if c.big || c.check || c.quick {
 		most = max(most, c.bigConns)
 	}
+	return c.enoughFiles(most)
+}
+
+// pickKinds takes the kinds with these names, or all that suit the scenarios.
+func (c *config) pickKinds(names string) error {
+	for _, k := range kinds {
+		if names == "" && k.redis == c.redis {
+			c.kinds = append(c.kinds, k)
+		}
+	}
+	if names == "" {
+		return nil
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		k, err := findKind(name)
+		if err != nil {
+			return err
+		}
+		if k.redis != c.redis {
+			return fmt.Errorf("%s is not for this: the servers whose names end in -redis, and no others, are for the flag -redis", name)
+		}
+		c.kinds = append(c.kinds, k)
+	}
+	return nil
+}
+
+func (c *config) enoughFiles(most int) error {
 	const others = 100 // descriptors that are no connections
 	if limit := openFilesLimit(); limit > 0 && most+c.senders+others > limit {
 		return fmt.Errorf("%d connections need more descriptors than the %d a process may have: raise it with ulimit -n", most, limit)

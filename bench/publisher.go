@@ -17,6 +17,7 @@ type publisher struct {
 	stuck   time.Duration
 	spin    bool // ask for data without ever sleeping
 
+	transmit   func(seq uint64) error // sends a message
 	latency    histogram
 	deliveries int
 	frame      []byte
@@ -48,6 +49,7 @@ func newPublisher(f *fleet, spec loadSpec, ignored int) *publisher {
 		p.expected[i] = uint64(i % spec.Senders)
 	}
 	f.onMessage = p.onMessage
+	p.transmit = p.transmitFrame
 	return p
 }
 
@@ -117,9 +119,13 @@ func (p *publisher) poll() error {
 
 func (p *publisher) send() error {
 	seq := p.window.send(p.fleet.now())
-	putSequence(p.frame[p.seqAt:], seq)
-	if err := p.fleet.sockets.write(int(seq%uint64(p.senders)), p.frame); err != nil {
+	if err := p.transmit(seq); err != nil {
 		return fmt.Errorf("sending message %d: %w", seq, err)
 	}
 	return nil
+}
+
+func (p *publisher) transmitFrame(seq uint64) error {
+	putSequence(p.frame[p.seqAt:], seq)
+	return p.fleet.sockets.write(int(seq%uint64(p.senders)), p.frame)
 }

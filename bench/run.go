@@ -37,6 +37,14 @@ func compare(ctx context.Context, c config, args string, out io.Writer) error {
 		}
 	}
 	b := &runner{config: c, serverCore: serverCore, loadCore: loadCore}
+	if c.redis {
+		redis, err := b.startRedis(ctx)
+		if err != nil {
+			return err
+		}
+		defer redis.stop()
+		b.redisAddress = redis.Server
+	}
 	scenarios := c.scenarios()
 	all := results{}
 	for round := range c.rounds {
@@ -61,16 +69,20 @@ func compare(ctx context.Context, c config, args string, out io.Writer) error {
 	}
 	writeHeader(out, c, args, pinning)
 	writeTable(out, c, scenarios, all)
+	if c.redis {
+		writeRatios(out, scenarios, all)
+	}
 	if c.check {
-		return check(out, all)
+		return check(out, c.targets(), all)
 	}
 	return nil
 }
 
-// runner runs one process of a server and one of a load at a time.
+// runner runs one server, or the nodes of one, and one load at a time.
 type runner struct {
 	config
 	serverCore, loadCore int
+	redisAddress         string // of the one that all nodes use, which is a process on the servers' core
 }
 
 // measureUndisturbed repeats a run while other processes take part of the
@@ -96,27 +108,45 @@ const runTime = 5 * time.Minute
 func (b *runner) measure(ctx context.Context, k kind, s scenario, round int) (measured, error) {
 	ctx, cancel := context.WithTimeout(ctx, runTime)
 	defer cancel()
-	server, err := b.startServer(ctx, k)
+	servers, err := b.startServers(ctx, k)
+	for _, server := range servers {
+		defer server.stop()
+		s.spec.Nodes = append(s.spec.Nodes, server.addresses)
+	}
 	if err != nil {
 		return measured{}, fmt.Errorf("starting the server: %w", err)
 	}
-	defer server.stop()
-	s.spec.addresses, s.spec.Spin = server.addresses, b.loadCore >= 0
+	s.spec.addresses, s.spec.Spin = servers[0].addresses, b.loadCore >= 0
+	s.spec.Dialect, s.spec.Redis = k.dialect, b.redisAddress
 	if b.profiles == "" {
 		return b.runLoad(ctx, s.spec)
 	}
 	name := fmt.Sprintf("%s-%s-%d", k.name, strings.NewReplacer(" ", "-", ",", "").Replace(s.name), round+1)
-	file := filepath.Join(b.profiles, name)
-	var profile sync.WaitGroup
-	var cpuErr error
-	profile.Go(func() { // for about as long as the run lasts
-		seconds := max(1, int(b.time.Seconds()*1.25+1))
-		cpuErr = saveProfile(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", server.Control, seconds), file+".cpu.pprof")
-	})
-	m, err := b.runLoad(ctx, s.spec)
-	profile.Wait()
-	allocsErr := saveProfile(ctx, "http://"+server.Control+"/debug/pprof/allocs", file+".allocs.pprof")
-	if err := errors.Join(cpuErr, allocsErr); err != nil {
+	return b.runProfiled(ctx, s.spec, filepath.Join(b.profiles, name))
+}
+
+// runProfiled runs a load and saves profiles of all servers to files whose names start with file.
+func (b *runner) runProfiled(ctx context.Context, spec loadSpec, file string) (measured, error) {
+	var profiles sync.WaitGroup
+	problems := make([]error, 2*len(spec.Nodes))
+	names := make([]string, len(spec.Nodes))
+	for i, server := range spec.Nodes {
+		names[i] = file
+		if len(spec.Nodes) > 1 {
+			names[i] += fmt.Sprintf("-node%d", i+1)
+		}
+		profiles.Go(func() { // for about as long as the run lasts
+			seconds := max(1, int(b.time.Seconds()*1.25+1))
+			url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", server.Control, seconds)
+			problems[2*i] = saveProfile(ctx, url, names[i]+".cpu.pprof")
+		})
+	}
+	m, err := b.runLoad(ctx, spec)
+	profiles.Wait()
+	for i, server := range spec.Nodes {
+		problems[2*i+1] = saveProfile(ctx, "http://"+server.Control+"/debug/pprof/allocs", names[i]+".allocs.pprof")
+	}
+	if err := errors.Join(problems...); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: profile:", err)
 	}
 	return m, err
@@ -129,17 +159,53 @@ type serverProcess struct {
 	stdin io.Closer
 }
 
-func (b *runner) startServer(ctx context.Context, k kind) (*serverProcess, error) {
+// nodesOfKind is how many processes a server of a sort is that is made of several.
+const nodesOfKind = 2
+
+// startServers starts the nodes of a server, or the only one. Those that were
+// started are returned with an error, too.
+func (b *runner) startServers(ctx context.Context, k kind) ([]*serverProcess, error) {
+	args := []string{"serve", "-kind", k.name}
+	n := 1
+	if k.redis {
+		n = nodesOfKind
+		args = append(args, "-redis", b.redisAddress)
+		if _, err := redisCommand(b.redisAddress, "FLUSHALL"); err != nil {
+			return nil, err
+		}
+	}
+	var servers []*serverProcess
+	for range n {
+		s, err := b.startChild(ctx, args...)
+		if err != nil {
+			return servers, err
+		}
+		servers = append(servers, s)
+	}
+	return servers, nil
+}
+
+// startRedis starts a redis-server on the core of the servers, or on any.
+func (b *runner) startRedis(ctx context.Context) (*serverProcess, error) {
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		return nil, errNoRedis
+	}
+	return b.startChild(ctx, "redis")
+}
+
+// startChild starts this program once more, on the core of the servers, and waits for its addresses.
+func (b *runner) startChild(ctx context.Context, args ...string) (*serverProcess, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "serve", "-kind", k.name)
+	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
+	cmd.Cancel, cmd.WaitDelay = stdin.Close, patience // so that it can end what it has started
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 // scenario is one row of the table for each server.
 type scenario struct {
 	name   string
+	redis  bool // needs kinds that are nodes on a Redis
 	spec   loadSpec
 	rounds int // how many at most, 0 for as many as asked for: some take long and hardly vary
 }
@@ -27,6 +28,9 @@ func (c *config) scenarios() []scenario {
 	base := loadSpec{
 		V1: c.v1, Conns: c.conns, Senders: c.senders, Window: 1, Size: c.size,
 		Parallel: c.parallel, Limit: c.limit, Time: c.time, Stuck: c.stuck, Stall: c.stall,
+	}
+	if c.redis {
+		return c.wanted(c.redisScenarios(base))
 	}
 	var all []scenario
 	if !c.big {
@@ -53,6 +57,11 @@ func (c *config) scenarios() []scenario {
 		big.Scenario, big.Room, big.Senders, big.Conns = "big", true, 1, max(c.bigConns-1, 1)
 		all = append(all, scenario{name: bigScenario, spec: big, rounds: 1})
 	}
+	return c.wanted(all)
+}
+
+// wanted are those that -only picks.
+func (c *config) wanted(all []scenario) []scenario {
 	var wanted []scenario
 	for _, s := range all {
 		if strings.Contains(s.name, c.only) {
@@ -60,4 +69,35 @@ func (c *config) scenarios() []scenario {
 		}
 	}
 	return wanted
+}
+
+func redisName(rooms int, api bool, window int) string {
+	what, who := "1 room", "clients send"
+	if rooms > 1 {
+		what = fmt.Sprintf("%d rooms", rooms)
+	}
+	if api {
+		who = "application sends"
+	}
+	return fmt.Sprintf("%s, %s, %d outstanding", what, who, window)
+}
+
+// redisVariants calls each with what the scenarios on a Redis vary.
+func (c *config) redisVariants(each func(name string, rooms int, api bool, window int)) {
+	for _, rooms := range []int{1, c.rooms} {
+		for _, api := range []bool{false, true} {
+			for _, window := range []int{1, 16, 64} {
+				each(redisName(rooms, api, window), rooms, api, window)
+			}
+		}
+	}
+}
+
+func (c *config) redisScenarios(base loadSpec) (all []scenario) {
+	c.redisVariants(func(name string, rooms int, api bool, window int) {
+		s := base
+		s.Scenario, s.Room, s.Rooms, s.API, s.Window = "nodes", true, rooms, api, window
+		all = append(all, scenario{name: name, redis: true, spec: s})
+	})
+	return all
 }

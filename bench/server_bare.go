@@ -30,7 +30,7 @@ type bareConn struct {
 	index int // in conns; guarded by mu
 }
 
-func newBareServer() (benchServer, error) { return &bareServer{}, nil }
+func newBareServer(string) (benchServer, error) { return &bareServer{}, nil }
 
 func (s *bareServer) Connections() int { return int(s.open.Load()) }
 

@@ -12,7 +12,7 @@ import (
 // clients, and their rate is not limited.
 type parleyServer struct{ hub *parley.Hub }
 
-func newParleyServer() (benchServer, error) {
+func newParleyServer(string) (benchServer, error) {
 	hub, err := parley.New(parley.Options{
 		Authenticator:   parley.AllowAnonymous,
 		ClientBroadcast: true,

@@ -22,19 +22,29 @@ type benchServer interface {
 	Shutdown(ctx context.Context) error
 }
 
-// kind is a sort of server. Another peer is one more entry in kinds, as long
-// as it speaks the fixed shapes of docs/protocol.md that the load uses:
-// connected, broadcast and, with rooms, join, history and message.
-type kind struct {
-	name  string
-	rooms bool
-	new   func() (benchServer, error)
+// sender is a benchServer whose application can send to a room. Send returns
+// when the message is stored.
+type sender interface {
+	Send(ctx context.Context, room string, content []byte) error
 }
 
-// The first one is what the others are compared with.
+// kind is a sort of server. Another peer is one more entry in kinds, as long
+// as it speaks the fixed shapes of docs/protocol.md that the load uses:
+// connected, broadcast and, with rooms, join, history and message. Or it has a dialect.
+type kind struct {
+	name    string
+	rooms   bool
+	redis   bool   // one of several nodes on a Redis; only for the scenarios of that sort
+	dialect string // a key of dialects
+	new     func(redis string) (benchServer, error)
+}
+
+// Of those that run in the same scenario the first one is what the others are compared with.
 var kinds = []kind{
 	{name: "bare", new: newBareServer},
 	{name: "parley", rooms: true, new: newParleyServer},
+	{name: "centrifuge-redis", rooms: true, redis: true, dialect: "centrifuge", new: newCentrifugeNode},
+	{name: "parley-redis", rooms: true, redis: true, new: newParleyNode},
 }
 
 func findKind(name string) (kind, error) {
@@ -50,35 +60,63 @@ func findKind(name string) (kind, error) {
 type addresses struct {
 	Server  string
 	Control string
+	API     string // of a sender
 }
 
 // serve is the main function of a server process. It ends when stdin does,
 // so that a parent that dies takes its servers with it.
-func serve(name string, stdin io.Reader, stdout io.Writer) error {
+func serve(name, redis string, stdin io.Reader, stdout io.Writer) error {
 	k, err := findKind(name)
 	if err != nil {
 		return err
 	}
-	s, err := k.new()
+	s, err := k.new(redis)
 	if err != nil {
 		return err
 	}
-	server, err := listen(s)
+	ready, stop, err := listenAll(s)
 	if err != nil {
 		return err
 	}
-	defer server.Close()
-	ctl, err := listen(controlHandler(s))
-	if err != nil {
-		return err
-	}
-	defer ctl.Close()
-	ready := addresses{Server: server.Addr().String(), Control: ctl.Addr().String()}
+	defer stop()
 	if err := json.NewEncoder(stdout).Encode(ready); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, stdin)
 	return err
+}
+
+// listenAll serves all that a server process does, until stop is called.
+func listenAll(s benchServer) (ready addresses, stop func(), err error) {
+	var listeners []net.Listener
+	stop = func() {
+		for _, l := range listeners {
+			l.Close()
+		}
+	}
+	handlers := []struct {
+		address *string
+		handler http.Handler
+	}{{&ready.Server, s}, {&ready.Control, controlHandler(s)}}
+	for _, h := range handlers {
+		l, err := listen(h.handler)
+		if err != nil {
+			stop()
+			return ready, nil, err
+		}
+		listeners = append(listeners, l)
+		*h.address = l.Addr().String()
+	}
+	if s, ok := s.(sender); ok {
+		l, err := listenAPI(s)
+		if err != nil {
+			stop()
+			return ready, nil, err
+		}
+		listeners = append(listeners, l)
+		ready.API = l.Addr().String()
+	}
+	return ready, stop, nil
 }
 
 // listen serves h on a free loopback port until the listener is closed.

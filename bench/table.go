@@ -19,12 +19,16 @@ type column struct {
 
 var columns = []column{
 	{"CPU/delivery µs", cpuPerDelivery, 2},
+	{"all CPU/publish µs", allPerPublish, 1},
+	{"redis CPU/publish µs", redisPerPublish, 1},
+	{"publishes/s", publishRate, 0},
 	{"deliveries/s", deliveryRate, 0},
 	{"p50 ms", latencyP50, 2},
 	{"p99 ms", latencyP99, 2},
 	{"p99 ratio", p99Ratio, 2},
 	{"allocs/delivery", allocsPerDelivery, 4},
 	{"server busy %", serverBusy, 0},
+	{"redis busy %", redisBusy, 0},
 	{"load busy %", loadBusy, 0},
 	{"connects/s", connectRate, 0},
 	{"KB/conn", rssPerConn, 1},
@@ -45,7 +49,20 @@ func writeHeader(out io.Writer, c config, args, pinning string) {
 	fmt.Fprintln(out)
 }
 
+// measuredColumns are those that at least one row has something in.
+func measuredColumns(all results) []column {
+	return slices.DeleteFunc(slices.Clone(columns), func(col column) bool {
+		for _, runs := range all {
+			if _, ok := median(runs, col.metric); ok {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 func writeTable(out io.Writer, c config, scenarios []scenario, all results) {
+	columns := measuredColumns(all)
 	head, rule := "| scenario | server |", "|---|---|"
 	for _, col := range columns {
 		head += " " + col.title + " |"
@@ -64,6 +81,26 @@ func writeTable(out io.Writer, c config, scenarios []scenario, all results) {
 			}
 			fmt.Fprintf(out, "%s %s |\n", row, remarks(runs))
 		}
+	}
+}
+
+// writeRatios compares the nodes of parley with those of centrifuge.
+func writeRatios(out io.Writer, scenarios []scenario, all results) {
+	if len(all[resultKey{scenarios[0].name, redisChecked}])*len(all[resultKey{scenarios[0].name, redisBase}]) == 0 {
+		return
+	}
+	fmt.Fprintf(out, "\n%s to %s, medians of the ratios within a round (rates: more is better, the others: less)\n\n", redisChecked, redisBase)
+	fmt.Fprint(out, "| scenario | publishes/s | deliveries/s | p50 | p99 | all CPU/publish | CPU/delivery | redis CPU/publish |\n|---|---:|---:|---:|---:|---:|---:|---:|\n")
+	for _, s := range scenarios {
+		row := "| " + s.name + " |"
+		for _, m := range []metric{publishRate, deliveryRate, latencyP50, latencyP99, allPerPublish, cpuPerDelivery, redisPerPublish} {
+			text := "-"
+			if v, ok := medianRatio(all[resultKey{s.name, redisChecked}], all[resultKey{s.name, redisBase}], m); ok {
+				text = strconv.FormatFloat(v, 'f', 2, 64)
+			}
+			row += " " + text + " |"
+		}
+		fmt.Fprintln(out, row)
 	}
 }
 

@@ -47,7 +47,7 @@ func allMet() results {
 }
 
 func TestCheck(t *testing.T) {
-	if err := check(io.Discard, allMet()); err != nil {
+	if err := check(io.Discard, targets, allMet()); err != nil {
 		t.Errorf("all met: %v", err)
 	}
 	for key, runs := range allMet() {
@@ -61,11 +61,11 @@ func TestCheck(t *testing.T) {
 				worse -= 1
 			}
 			all[key][0].Values[m] = worse
-			if check(io.Discard, all) == nil {
+			if check(io.Discard, targets, all) == nil {
 				t.Errorf("%v: %s of %v passed", key, m, worse)
 			}
 			delete(all[key][0].Values, m)
-			if check(io.Discard, all) == nil {
+			if check(io.Discard, targets, all) == nil {
 				t.Errorf("%v: passed without %s", key, m)
 			}
 		}
