@@ -120,12 +120,12 @@ func (t *topic) receive(payload []byte) {
 		t.hub.monitor.hurry()
 		return
 	}
+	if t.hub.isEcho(payload) && !mutant("ownecho") {
+		return
+	}
 	p, err := decodePacket(payload)
 	if err != nil {
 		t.hub.garbage(t, err)
-		return
-	}
-	if p.Node == t.hub.node && !mutant("ownecho") {
 		return
 	}
 	t.hub.stats.brokerReceived.Add(1)
@@ -147,7 +147,30 @@ func (t *topic) receive(payload []byte) {
 		})
 	}
 	if len(batch) > 0 {
-		t.submit(batch...)
+		t.arrive(batch)
+	}
+}
+
+// arrive queues what came from another node. What follows on the last message needs no Store, and so is fanned out
+// in the goroutine of the Broker; anything else may block.
+func (t *topic) arrive(batch []*publication) {
+	t.mu.Lock()
+	first := &batch[0].log
+	next := first.Epoch == "" || first.Epoch == t.epoch && batch[0].entry.Offset == t.last+1
+	for i, p := range batch[1:] {
+		next = next && p.log.Epoch == first.Epoch && (first.Epoch == "" || p.entry.Offset == batch[i].entry.Offset+1)
+	}
+	t.pending = append(t.pending, batch...)
+	lead := !t.running
+	t.running = true
+	alone := len(t.pending) == len(batch)
+	t.mu.Unlock()
+	switch {
+	case !lead:
+	case next && alone:
+		t.step()
+	default:
+		t.start()
 	}
 }
 

@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"log/slog"
@@ -49,6 +50,7 @@ type Hub struct {
 	// Of several nodes, and nil without: the log of commands, and the Store that is the Broker, too.
 	control  *topic
 	appender AppendPublisher
+	echo     []byte // how the packets of this node begin
 	asks     *asks
 	monitor  *monitor  // nil if nothing of the Store can fail
 	statuses *statuses // nil without Options.TrackPresence
@@ -86,6 +88,7 @@ func New(opts Options) (*Hub, error) {
 		h.opts.Broker = guardedBroker{opts.Broker, &h.stats}
 		h.appender = appenderOf(opts, &h.stats)
 	}
+	h.echo = bytes.TrimSuffix(packet{Node: h.node}.encode(), []byte{'}'})
 	if h.opts.NodeName == "" {
 		h.opts.NodeName = h.node
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 )
@@ -387,6 +388,12 @@ func FuzzDecodePacket(f *testing.F) {
 	f.Add([]byte(`{"v":1,"node":"n","messages":[{"epoch":"e","offset":1,"data":{}}]}`))
 	f.Add([]byte("3 12 7,0 e\n" + `{"v":1,"node":"n","messages":[{"data":{}},{"data":{}}]}`))
 	f.Fuzz(func(t *testing.T, payload []byte) {
+		if p, ok := scanPacket(payload); ok && utf8.Valid(payload) {
+			var want packet
+			if json.Unmarshal(payload, &want) == nil { // else it is deeper than that can read, or has a number that is too large
+				require.Equal(t, want, p)
+			}
+		}
 		p, err := decodePacket(payload)
 		if err != nil {
 			return

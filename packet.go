@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // packetVersion is the version of what nodes tell each other. Keys are only ever added to it: nodes ignore
@@ -123,6 +124,14 @@ func (m *packetMessage) append(b []byte) []byte {
 	return append(append(b, m.Data...), '}')
 }
 
+// isEcho reports whether a payload is a packet of this node itself, by how these begin.
+func (h *Hub) isEcho(payload []byte) bool {
+	if len(payload) > 0 && payload[0] != '{' {
+		_, payload, _ = bytes.Cut(payload, []byte{'\n'})
+	}
+	return bytes.HasPrefix(payload, h.echo)
+}
+
 // mustMarshal encodes what holds nothing that could fail.
 func mustMarshal(v any) []byte {
 	data, err := json.Marshal(v)
@@ -142,9 +151,15 @@ func decodePacket(payload []byte) (packet, error) {
 		}
 		payload = body
 	}
-	var p packet
-	if err := json.Unmarshal(payload, &p); err != nil {
+	if !utf8.Valid(payload) { // it would end every connection that it reaches
 		return packet{}, errNoPacket
+	}
+	p, ok := scanPacket(payload)
+	if !ok {
+		p = packet{}
+		if err := json.Unmarshal(payload, &p); err != nil {
+			return packet{}, errNoPacket
+		}
 	}
 	if p.Version != packetVersion {
 		return packet{}, fmt.Errorf("it has version %d, and this node knows %d: nodes of different versions of parley", p.Version, packetVersion)
