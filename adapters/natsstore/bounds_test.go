@@ -119,6 +119,17 @@ func TestQueueIsBounded(t *testing.T) {
 	require.Zero(t, o.bytes)
 }
 
+// While a batch has waited too long for the server, others do not begin to wait.
+func TestSilenceIsToldAtOnce(t *testing.T) {
+	o := &outgoing{connected: true, timeout: time.Minute, begun: time.Now()}
+	o.wake.L = &o.mu
+	_, err := o.add(&publication{})
+	require.NoError(t, err)
+	o.begun = time.Now().Add(-time.Hour)
+	_, err = o.add(&publication{})
+	require.ErrorIs(t, err, errSilent)
+}
+
 func TestSubjects(t *testing.T) {
 	for topic, want := range map[string]string{
 		"room/lobby": "p.room/lobby", "": "p.%", "%": "p.%25", "a.b*c>d e\n": "p.a%2Eb%2Ac%3Ed%20e%0A", "ü\xff": "p.%C3%BC%FF", "_-": "p._-",
