@@ -14,8 +14,7 @@ local leases = 0
 if not l then
   call('LLEN', MSGS)
   call('LLEN', INFO)
-  l = {saved = {}, epoch = epoch, n = 0, first = 1}
-  for _, name in ipairs(FIELDS) do l[name] = l[name] or 0 end
+  l = make(epoch, {})
 end
 if l.top == 0 then
   call('HLEN', KEYS[5])

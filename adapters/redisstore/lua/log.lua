@@ -21,6 +21,16 @@ local function server()
   return type(info) == 'string' and match(info, 'master_replid:(%w+)') or ''
 end
 
+-- make returns a log. saved holds what Redis has: epoch, server and FIELDS; nothing, if the log is new.
+local function make(epoch, saved)
+  return {
+    epoch = epoch, saved = saved, top = saved[3] or 0, first = max(saved[4] or 1, 1), unread = saved[5] or 0, changes = saved[6] or 0,
+    truncated = saved[7] or 0, bytes = saved[8] or 0, age = saved[9] or 0, soonest = saved[10] or 0, stale = saved[11] or 0,
+    room = saved[12] or 0, ends = saved[13] or 0, dies = saved[14] or 0, marked = saved[15] or 0, window = saved[16] or 0,
+    n = 0, lost = false, fresh = false,
+  }
+end
+
 -- load returns the log, or nil if there is none. If the server has not the history with which the log was
 -- begun, the last entries may be missing, and their offsets would be given again: then the epoch becomes fresh. Nothing
 -- else changes, and where nothing can be written not even that.
@@ -36,14 +46,10 @@ end
 local function load(fresh)
   local h = call('HMGET', LOG, 'epoch', 'server', unpack(FIELDS))
   if not h[1] then return nil end
-  local saved, history = {}, server()
-  local l = {epoch = h[1], saved = saved}
+  local history = server()
+  for i = 3, #FIELDS + 2 do h[i] = tonumber(h[i] or 0) end
+  local l = make(h[1], h)
   if h[2] ~= history and redis.pcall('HSET', LOG, 'epoch', fresh, 'server', history) == 0 then l.epoch = fresh end
-  for i = 1, #FIELDS do
-    local v = tonumber(h[i + 2] or 0)
-    saved[i], l[FIELDS[i]] = v, v
-  end
-  if l.first == 0 then l.first = 1 end
   l.n = l.top - l.first + 1
   local n, m = call('LLEN', MSGS), call('LLEN', INFO)
   if n ~= l.n or m ~= l.n then

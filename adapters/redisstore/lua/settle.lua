@@ -75,7 +75,7 @@ local function save(l)
   for i = 1, #FIELDS do
     local name = FIELDS[i]
     local v = l[name]
-    if v ~= saved[i] then set[#set + 1], set[#set + 2] = name, v end
+    if v ~= saved[i + 2] then set[#set + 1], set[#set + 2] = name, v end
   end
   if #set > 0 then call('HSET', LOG, unpack(set)) end
 end
