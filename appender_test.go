@@ -137,3 +137,24 @@ type oddAppender struct {
 	*memoryAppender
 	_ []int
 }
+
+// Nodes spend much of their time on packets.
+func BenchmarkPacket(b *testing.B) {
+	data := []byte(`{"type":"message","room":"tea","userId":"kim","username":"kim","content":"` + strings.Repeat("x", 128) + `","timestamp":1763870000000}`)
+	p := packet{Node: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Messages: []packetMessage{{Data: data}}}
+	payload := append([]byte("0 57 57 0123456789abcdef\n"), p.encode()...)
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = p.encode()
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := decodePacket(payload); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

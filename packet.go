@@ -146,7 +146,7 @@ func decodePacket(payload []byte) (packet, error) {
 	var at positions
 	if len(payload) > 0 && payload[0] != '{' {
 		header, body, ok := bytes.Cut(payload, []byte{'\n'})
-		if !ok || at.parse(header) != nil {
+		if !ok || !at.parse(header) {
 			return packet{}, errNoPacket
 		}
 		payload = body
@@ -181,26 +181,23 @@ type positions struct {
 	offsets []int64
 }
 
-func (at *positions) parse(header []byte) (err error) {
-	fields := bytes.SplitN(header, []byte{' '}, 4)
-	if len(fields) != 4 || len(fields[3]) == 0 {
-		return errNoPacket
+func (at *positions) parse(header []byte) bool {
+	unread, header, _ := bytes.Cut(header, []byte{' '})
+	version, header, _ := bytes.Cut(header, []byte{' '})
+	offsets, epoch, _ := bytes.Cut(header, []byte{' '})
+	ok := true
+	number := func(digits []byte) int64 {
+		n, whole := parseInteger(digits)
+		ok = ok && whole && len(digits) > 0
+		return n
 	}
-	at.epoch = string(fields[3])
-	if at.unread, err = strconv.ParseInt(string(fields[0]), 10, 32); err != nil {
-		return err
+	at.unread, at.version, at.epoch = number(unread), number(version), string(epoch)
+	for more := true; more; {
+		var offset []byte
+		offset, offsets, more = bytes.Cut(offsets, []byte{','})
+		at.offsets = append(at.offsets, number(offset))
 	}
-	if at.version, err = strconv.ParseInt(string(fields[1]), 10, 64); err != nil {
-		return err
-	}
-	for field := range bytes.SplitSeq(fields[2], []byte{','}) {
-		offset, err := strconv.ParseInt(string(field), 10, 64)
-		if err != nil || offset < 0 {
-			return errNoPacket
-		}
-		at.offsets = append(at.offsets, offset)
-	}
-	return nil
+	return ok && at.epoch != ""
 }
 
 // place gives the messages their positions, and leaves out those that were stored before.

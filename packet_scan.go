@@ -4,8 +4,8 @@ package parley
 // It reports false for whatever else there may be in a packet, which encoding/json reads.
 func scanPacket(body []byte) (p packet, ok bool) {
 	s := scanner{data: body}
-	ok = s.fields(func(key string) (ok bool) {
-		switch key {
+	ok = s.fields(func(key []byte) (ok bool) {
+		switch string(key) {
 		case "v":
 			var version int64
 			version, ok = s.plainInt()
@@ -43,9 +43,9 @@ func (s *scanner) packetMessages() (all []packetMessage, ok bool) {
 }
 
 func (s *scanner) packetMessage() (m packetMessage, ok bool) {
-	ok = s.fields(func(key string) (ok bool) {
+	ok = s.fields(func(key []byte) (ok bool) {
 		var n int64
-		switch key {
+		switch string(key) {
 		case "epoch":
 			m.Epoch, ok = s.plainString()
 		case "offset":
@@ -72,7 +72,7 @@ func (s *scanner) packetMessage() (m packetMessage, ok bool) {
 }
 
 // fields reads an object whose keys and their values f knows; f reports whether it does.
-func (s *scanner) fields(f func(key string) bool) bool {
+func (s *scanner) fields(f func(key []byte) bool) bool {
 	if s.peek() != '{' {
 		return false
 	}
@@ -85,7 +85,7 @@ func (s *scanner) fields(f func(key string) bool) bool {
 		if !more {
 			return true
 		}
-		if !f(string(key.body)) {
+		if !f(key.body) {
 			return false
 		}
 	}
