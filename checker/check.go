@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
@@ -21,14 +22,33 @@ const (
 // History is what happened in one run.
 type History struct {
 	Events []Event
-	// Nodes is how many hubs there were at a time. With more than one, what is lost
-	// between them is found with the next message only: see docs/checker.md.
+	// Nodes is how many hubs there were at a time. With more than one, less is promised: see docs/checker.md.
 	Nodes int
 	// Keep is how many messages a topic keeps; 0 for one without history.
 	Keep func(topic string) int
 	// Leaks are gauges and goroutines that were not back at their baseline at the end.
 	Leaks []string
+	// Slack is by how much the clocks of those who take part may differ.
+	Slack time.Duration
 }
+
+// selfHealing says that hubs make up by themselves for what is lost between nodes.
+const selfHealing = true
+
+// kicksEverywhere says that DisconnectUser keeps its word on all nodes, whatever happens to the Store meanwhile.
+const kicksEverywhere = false
+
+// tellsPresence says that hubs tell their clients of those who come and go on other nodes.
+const tellsPresence = true
+
+// rostersFollow says that who has joined while the Store failed is told later who is there.
+const rostersFollow = false
+
+// tracksUsers says that hubs keep in the Store who is online, without anybody waiting for a lock meanwhile: that stops the time of a bubble.
+const tracksUsers = false
+
+// certain reports whether all that is acknowledged comes by itself.
+func (h *History) certain() bool { return h.Nodes == 1 || selfHealing }
 
 // Violation is a broken promise.
 type Violation struct {
@@ -82,6 +102,7 @@ type judge struct {
 	logs     map[string]*topicLog
 	found    []Violation
 	recorded bool // the Store has written down what it took
+	wipes    []Event
 }
 
 // message is what is known of one message.
@@ -103,6 +124,8 @@ func (m *message) goesTo(topic string) bool {
 type topicLog struct {
 	topic  string
 	epochs []string // in the order in which they were first written to
+	begun  []Event  // what has shown that they are there
+	grown  []Event  // appends to a Store that does not write down what it takes: Epoch
 	ids    map[Place]Event
 	places map[string][]Place // by id
 	acks   []Event            // first acknowledgements, in order
@@ -153,6 +176,13 @@ func (l *topicLog) acknowledgedBefore(n int) (Place, Event, bool) {
 	return at, l.ids[at], true
 }
 
+// begins notes that there is an epoch.
+func (l *topicLog) begins(e Event) {
+	if l.age(e.Place.Epoch) < 0 {
+		l.epochs, l.begun = append(l.epochs, e.Place.Epoch), append(l.begun, e)
+	}
+}
+
 // age returns the index of an epoch in the order of writing, -1 if nothing of it is known.
 func (l *topicLog) age(epoch string) int { return slices.Index(l.epochs, epoch) }
 
@@ -178,6 +208,12 @@ func (j *judge) collect() {
 			j.sent(e)
 		case Stored:
 			j.place(e, e.Place, e.ID)
+		case Epoch:
+			l := j.log(e.Topic)
+			l.begins(e)
+			l.grown = append(l.grown, e)
+		case Wiped:
+			j.wipes = append(j.wipes, e)
 		case Deliver:
 			if e.Expired || !j.genuine(e, Seen{Place: e.Place, ID: e.ID, User: e.User, Label: e.Label}) {
 				continue
@@ -243,9 +279,9 @@ func (j *judge) place(e Event, at Place, id string) {
 		return
 	}
 	l := j.log(e.Topic)
-	if l.age(at.Epoch) < 0 {
-		l.epochs = append(l.epochs, at.Epoch)
-	}
+	shows := e
+	shows.Place = at
+	l.begins(shows)
 	first, known := l.ids[at]
 	if !known {
 		for _, other := range l.places[id] {

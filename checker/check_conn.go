@@ -2,6 +2,7 @@ package checker
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -26,7 +27,8 @@ func forGood(code string) bool {
 type connection struct {
 	connected Event
 	closed    Event
-	kicked    Event // DisconnectUser has returned for its user, on its node, after it was there
+	kicked    Event // DisconnectUser has returned for its user, and has reached its node, after it was there
+	ordered   Event // likewise, but it may take some time to reach its node
 	replaced  bool
 	successor Event // the Connected of the connection that resumed its session
 }
@@ -60,15 +62,17 @@ func (j *judge) checkConnections() {
 				}
 			}
 		case Kick:
-			kicks[fmt.Sprint(e.User, " ", e.Node)] = e
+			kicks[fmt.Sprint(e.User, " ", e.Node, " ", e.ID)] = e
 		case Kicked:
 			kicked[e.User] = e
-			called := kicks[fmt.Sprint(e.User, " ", e.Node)]
+			called := kicks[fmt.Sprint(e.User, " ", e.Node, " ", e.ID)]
 			for _, c := range conns {
-				if c.connected.N > started[e.Node].N && c.connected.User == e.User && c.connected.Node == e.Node && c.connected.N < called.N {
-					c.kicked = e
+				if c.connected.User == e.User && c.connected.N < called.N {
+					c.disconnected(e, c.connected.Node == e.Node && c.connected.N > started[e.Node].N)
 				}
 			}
+		case Synced:
+			j.obeyed(conns, latest, e)
 		case Deliver, Stray, Signal:
 			if c != nil {
 				j.late(c, e)
@@ -76,6 +80,33 @@ func (j *judge) checkConnections() {
 		case Quiet:
 			j.ended(conns, e)
 		}
+	}
+}
+
+// disconnected notes that DisconnectUser has returned. here says that it was called on the node of the connection.
+func (c *connection) disconnected(e Event, here bool) {
+	switch {
+	case here || kicksEverywhere && e.Code == "":
+		c.kicked = e
+	case kicksEverywhere && e.Code == kickedLater && c.ordered.N == 0:
+		c.ordered = e
+	}
+}
+
+// obeyed judges that nodes that were not reached at first have learned of it.
+func (j *judge) obeyed(conns map[int]*connection, latest map[int]int, e Event) {
+	for _, client := range e.Present {
+		if c := conns[latest[client]]; c != nil && c.ordered.N > 0 && c.ordered.N < e.Since {
+			j.ordered(c, e)
+		}
+	}
+}
+
+// ordered judges a connection that was to be closed some time ago. What was stored of that may be lost.
+func (j *judge) ordered(c *connection, e Event) {
+	lost := slices.ContainsFunc(j.wipes, func(w Event) bool { return w.At > c.ordered.At-sessionTime && w.N < e.N })
+	if c.closed.N == 0 && !lost {
+		j.fault("P9", "a connection of a disconnected user is still open, on a node that should have heard of it by now", c.connected, c.ordered, e)
 	}
 }
 
@@ -123,6 +154,8 @@ func (j *judge) ended(conns map[int]*connection, quiet Event) {
 			j.fault("P9", "a connection of a disconnected user is still open", c.connected, c.kicked, quiet)
 		case c.successor.N != 0:
 			j.fault("P9", "a connection whose session another one has resumed is still open", c.connected, c.successor, quiet)
+		case c.ordered.N != 0:
+			j.ordered(c, quiet)
 		}
 	}
 }

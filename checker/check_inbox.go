@@ -231,9 +231,9 @@ func (j *judge) over(topic string, at Place, when time.Duration) bool {
 	case !known:
 		return !j.recorded // nobody may have seen it while it lived
 	case start.Kind != Stored: // the Store says nothing, and so it was stored some time after it was sent
-		return ttl > 0 && j.messages[start.ID].send.At+ttl <= when
+		return ttl > 0 && j.messages[start.ID].send.At+ttl <= when+j.history.Slack
 	}
-	return ttl > 0 && start.At+ttl <= when
+	return ttl > 0 && start.At+ttl <= when+j.history.Slack
 }
 
 // checkExpired judges what is told as expired, and that what has expired is not shown to those who come later.
@@ -244,7 +244,7 @@ func (j *judge) checkExpired(e Event, s Seen, asked Event) {
 		j.fault("P7", fmt.Sprintf("%s is told as expired, but is not", s.Place), start, e)
 	case !s.Expired && asked.N > 0:
 		start, ttl, known := j.start(e.Topic, s.Place)
-		if known && ttl > 0 && start.N < asked.N && start.At+ttl <= asked.At {
+		if known && ttl > 0 && start.N < asked.N && start.At+ttl+j.history.Slack <= asked.At {
 			j.fault("P7", fmt.Sprintf("%s had expired, and is shown", s.Place), start, asked, e)
 		}
 	}

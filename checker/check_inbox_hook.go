@@ -35,7 +35,7 @@ func (w *inboxJudge) undelivered(e Event) {
 		return
 	}
 	switch in := entry.stored.ReceiveIn; {
-	case in == 0 || e.At < entry.stored.At+in:
+	case in == 0 || e.At+w.history.Slack < entry.stored.At+in:
 		w.fault("P7", "an entry is overdue before its time", entry.stored, e)
 	case entry.received:
 		w.fault("P7", "an entry is overdue that was received", entry.stored, e)
@@ -55,7 +55,7 @@ func (w *inboxJudge) hook(entry *inboxEntry, e Event) {
 	case w.recorded && entry.taken.N == 0:
 		w.fault("P7", "Undelivered is called for an entry that was not overdue", e)
 	case !w.recorded:
-		if m := w.messages[e.ID]; m != nil && e.At < m.send.At+receiveIn {
+		if m := w.messages[e.ID]; m != nil && e.At+w.history.Slack < m.send.At+receiveIn {
 			w.fault("P7", "Undelivered is called before the time", m.send, e)
 		}
 		for _, c := range w.calls {

@@ -93,7 +93,7 @@ func lost(how Kind) []Event {
 	s[0].Place.Epoch, s[0].Entries[0].Place.Epoch = "f", "f"
 	return lines(two(), []Event{
 		after(Event{Kind: Send}),
-		after(Event{Kind: Stored, Label: "c", Place: Place{"f", 1}, Count: &Count{1, 1}}),
+		after(Event{Kind: Wiped}), after(Event{Kind: Stored, Label: "c", Place: Place{"f", 1}, Count: &Count{1, 1}}),
 		after(Event{Kind: how, Place: Place{"f", 1}, Code: "failed"}),
 	}, s)
 }

@@ -94,8 +94,12 @@ func (w *viewer) plain(v *view, e Event) {
 	if w.history.Keep(e.Topic) > 0 && !direct {
 		w.fault("P3", "a message without a position", e)
 	}
-	if first, again := v.plain[e.ID]; again && w.history.Nodes == 1 {
+	first, again := v.plain[e.ID]
+	if again && w.history.Nodes == 1 {
 		w.fault("P2", "a message again", first, e)
+	}
+	if again {
+		v.again[e.ID] = e
 	}
 	v.plain[e.ID] = e
 	if v.conn != e.Conn && v.topic != topicAll && !direct {
@@ -144,15 +148,15 @@ func (w *viewer) reached(v *view, n int, why ...Event) {
 		append([]Event{v.since, first}, why...)...)
 }
 
-// quiet judges all views when nothing is under way. With several nodes the
-// last message may still be missing, until the next one.
+// quiet judges all views when nothing is under way. Where hubs do not compare their topics with
+// the Store, the last message may still be missing, until the next one.
 func (w *viewer) quiet(e Event) {
 	for _, v := range w.order {
 		switch {
 		case !v.open:
 		case v.conn == 0:
 			w.fault(v.holds(), fmt.Sprintf("client %d did not get back into %s", v.client, v.topic), v.since, e)
-		case w.history.Nodes == 1:
+		case w.history.certain():
 			w.reached(v, e.N, e)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 // checkLogs judges acknowledgements: all of a message name one place, and the
 // Store had taken it, if the Store writes down what it takes.
 func (j *judge) checkLogs() {
+	j.checkEpochs()
 	for _, e := range j.history.Events {
 		if e.Kind != Sent {
 			continue
@@ -24,6 +25,17 @@ func (j *judge) checkLogs() {
 		}
 		if j.history.Keep(e.Topic) > 0 && j.recorded && !j.stored(e) {
 			j.fault(holds(e.Topic), fmt.Sprintf("message %q was acknowledged, but the Store had not taken it", e.ID), e)
+		}
+	}
+}
+
+// checkEpochs judges that no log was lost but by a wipe.
+func (j *judge) checkEpochs() {
+	for _, topic := range j.topics() {
+		for i, e := range j.logs[topic].begun {
+			if i > 0 && (i > len(j.wipes) || j.wipes[i-1].N > e.N) {
+				j.fault(holds(topic), fmt.Sprintf("the log of %s is another one, although the Store has lost nothing", topic), j.logs[topic].begun[i-1], e)
+			}
 		}
 	}
 }

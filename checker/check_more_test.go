@@ -94,13 +94,12 @@ func TestLeaksAreViolations(t *testing.T) {
 	require.Equal(t, "P10: 3 goroutines", got[0].String())
 }
 
-// With several nodes, the last message before silence may be on its way until
-// the next one comes; then it must be there.
+// With several nodes, the last message before silence comes by itself, and a join may know a little less.
 func TestSeveralNodes(t *testing.T) {
-	h := judge(lines(enter(), publish(1, "a"), quiet))
+	h := judge(lines(enter(), publish(1, "a"), get(1, "a"), quiet))
 	h.Nodes = 2
 	require.Empty(t, h.Check())
-	h.Events = lines(enter(), publish(1, "a"), quiet, flushed(1, said(1, "a")))
+	h.Events = lines(enter(), publish(1, "a"), quiet)
 	require.Len(t, h.Check(), 1)
 	h.Events = lines(publish(1, "a"), enter())
 	require.Empty(t, h.Check(), "a view may be some seconds old")

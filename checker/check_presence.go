@@ -83,6 +83,7 @@ func (j *judge) presence(v *whoView, e Event) {
 	there := slices.Sorted(maps.Keys(v.users))
 	truth := slices.Sorted(slices.Values(e.Users))
 	switch {
+	case v.since.N == 0 && j.history.Nodes > 1 && !rostersFollow:
 	case v.since.N == 0:
 		j.fault("P8", fmt.Sprintf("client %d was never told who is in %s", v.client, v.topic), e)
 	case !slices.Equal(there, truth):

@@ -214,7 +214,7 @@ func badViews() []bad {
 		{"P2", "or late", lines(enter(), publish(1, "a"), publish(2, "b"), based(Event{Conn: 1, Place: at(2), Entries: []Seen{said(1, "a"), said(2, "b")}}), get(1, "a"))},
 		{"P3", "is missing after", lines(enter(), publish(1, "a"), publish(2, "b"), get(2, "b"))},
 		{"P3", "is missing after", lines(all, cast(1, "a"), cast(2, "b"), gotB)},
-		{"P3", "without being told", lines(enter(), publish(1, "a"), get(1, "a"), one(Event{Kind: Send, Client: 2, Topic: room, ID: "b", User: "kim"}), foreign)},
+		{"P3", "without being told", lines(enter(), publish(1, "a"), get(1, "a"), one(Event{Kind: Wiped}), one(Event{Kind: Send, Client: 2, Topic: room, ID: "b", User: "kim"}), foreign)},
 		{"P3", "before the history", lines(enter()[:3], publish(1, "a"), get(1, "a"))},
 		{"P3", "without a position", lines(enter(), publish(1, "a"), noPlace)},
 		{"P3", "a hole in a history", lines(enter()[:3], publish(1, "a"), publish(2, "b"), publish(3, "c"),

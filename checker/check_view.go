@@ -21,6 +21,7 @@ type view struct {
 	left   Event // the Left, likewise
 	leave  Event
 	plain  map[string]Event // messages without a place, by id
+	again  map[string]Event // those that have come twice
 }
 
 type viewKey struct {
@@ -56,7 +57,7 @@ func (w *viewer) view(client int, topic string) *view {
 	key := viewKey{client, topic}
 	v := w.views[key]
 	if v == nil {
-		v = &view{client: client, topic: topic, plain: make(map[string]Event)}
+		v = &view{client: client, topic: topic, plain: make(map[string]Event), again: make(map[string]Event)}
 		w.views[key] = v
 		w.order = append(w.order, v)
 	}
@@ -97,6 +98,21 @@ func (w *viewer) see(e Event) {
 		}
 	case Quiet:
 		w.quiet(e)
+	case Synced:
+		for _, v := range w.order {
+			if v.open && v.conn != 0 && slices.Contains(e.Present, v.client) {
+				w.reached(v, e.Since, e)
+			}
+		}
+	case Reaches:
+		for _, client := range e.Present {
+			switch v := w.view(client, e.Topic); {
+			case v.plain[e.ID].N == 0:
+				w.fault("P4", fmt.Sprintf("message %q, sent when all was quiet, has not reached client %d: the Broker brings nothing", e.ID, client), e)
+			case v.again[e.ID].N > 0:
+				w.fault("P2", fmt.Sprintf("message %q, sent when all was quiet, has reached client %d twice", e.ID, client), v.plain[e.ID], v.again[e.ID], e)
+			}
+		}
 	case Flushed:
 		w.flushed(e)
 	}
@@ -262,8 +278,16 @@ func (w *viewer) top(topic string, e Event) int64 {
 			top = max(top, at.Offset)
 		}
 	}
+	for _, grown := range w.log(topic).grown {
+		if grown.Place.Epoch == e.Place.Epoch && grown.At < e.At+answerTime {
+			top = max(top, grown.Place.Offset)
+		}
+	}
 	return top
 }
+
+// answerTime is how long a Store that does not write down what it takes may need to say so.
+const answerTime = 2 * time.Second
 
 // staleness is how old the view of a node may be of what other nodes do: as
 // long as a call of the Store, and the quarter of a second for which joins share a read.

@@ -16,6 +16,7 @@ import (
 var (
 	seeds      = flag.Int("seeds", 40, "how many seeds are run")
 	ops        = flag.Int("ops", 200, "operations of each seed")
+	nodes      = flag.Int("nodes", 0, "how many nodes each seed has; 0: as it draws")
 	start      = flag.Uint64("start", 1, "the first seed")
 	deliveries = flag.Int("deliveries", 0, "instead of -seeds: run until there were so many deliveries")
 	events     = flag.String("events", "", "a file name: the events of each failing seed go to this name with the seed after it")
@@ -45,7 +46,7 @@ func TestChecker(t *testing.T) {
 					if *deliveries == 0 && seed >= *start+uint64(*seeds) {
 						return
 					}
-					h := check(t, checker.NewPlan(seed, *ops))
+					h := check(t, checker.NewPlanOn(seed, *ops, *nodes))
 					mu.Lock()
 					totals.Add(h)
 					mu.Unlock()
@@ -78,8 +79,8 @@ func check(t *testing.T, plan checker.Plan) *checker.History {
 		return h
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d (%d nodes) breaks %d promises; run it again with: go test ./checker -run Checker -start %d -seeds 1 -ops %d",
-		plan.Seed, plan.Nodes, len(broken), plan.Seed, *ops)
+	fmt.Fprintf(&b, "seed %d (%d nodes) breaks %d promises; run it again with: go test ./checker -run Checker -start %d -seeds 1 -ops %d -nodes %d",
+		plan.Seed, plan.Nodes, len(broken), plan.Seed, *ops, *nodes)
 	for i, v := range broken {
 		if i == 5 {
 			fmt.Fprintf(&b, "\nand %d more", len(broken)-i)

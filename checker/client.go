@@ -53,6 +53,7 @@ type surroundings struct {
 	*Recorder
 	dial    func(ctx context.Context, node int) (*parleytest.Conn, error)
 	nodes   int
+	silence time.Duration // how much longer than the server's ping interval a client waits for a sign of life
 	keeps   func(topic string) bool
 	connect func() int // numbers a connection
 }
@@ -63,6 +64,4 @@ const (
 	// resendWindow is how long after a message was first sent it may be sent
 	// again: shorter than the server knows its id (P4.2 of the protocol).
 	resendWindow = 100 * time.Second
-	// silence is how much longer than the server's ping interval a client waits for a sign of life.
-	silence = 15 * time.Second
 )

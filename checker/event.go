@@ -30,7 +30,7 @@ const (
 	Closed    Kind = "closed"    // Code
 	Replaced  Kind = "replaced"  // the client has turned to another connection and only watches this one
 	Kick      Kind = "kick"      // DisconnectUser is called: User, Node
-	Kicked    Kind = "kicked"    // and has returned
+	Kicked    Kind = "kicked"    // and has returned: Code is empty if that was on all nodes, kickedLater if some are to follow, kickedHere if not all will
 )
 
 // What a client sees of a topic. Client, Conn and Topic are set.
@@ -57,6 +57,10 @@ const (
 	Answered Kind = "answered" // ID
 	Fault    Kind = "fault"    // what was done to the network, a node or the Store: Code
 	Started  Kind = "started"  // a hub has been started on Node, which remembers nothing of the one before
+	Wiped    Kind = "wiped"    // the Store is about to lose everything
+	Epoch    Kind = "epoch"    // a Store that does not write down what it takes has answered with a log of Topic of this epoch, for the first time, or has appended to it: Place
+	Synced   Kind = "synced"   // the clients that are Present have had a healthy connection since event Since, long enough for all that was acknowledged before to come
+	Reaches  Kind = "reaches"  // message ID, which is kept nowhere, has been sent to Topic when all was quiet, some time ago: the clients that are Present are there
 	Quiet    Kind = "quiet"    // nothing is under way, every client is connected and has joined what it wants
 	Members  Kind = "members"  // the users who are in Topic, by their own account: Users, and Present, the clients
 	Flushed  Kind = "flushed"  // the log of Topic ends at Place, nothing is under way
@@ -82,6 +86,11 @@ const (
 	Taken  Kind = "taken"  // Store.Overdue has returned it
 	Hook   Kind = "hook"   // Hooks.Undelivered is called: ID, Node
 	Hooked Kind = "hooked" // and has returned: Code is not empty if it failed
+)
+
+const (
+	kickedHere  = "here"
+	kickedLater = "later"
 )
 
 // App is the Client of what the application itself does.
@@ -136,10 +145,11 @@ type Event struct {
 	Asked     bool // a Base that answers a Join or a connection, not one that comes by itself
 	Entries   []Seen
 	Users     []string
-	Present   []int // of Members: the clients that these users are there with
+	Present   []int // of Members: the clients that these users are there with; also of others
+	Since     int   // of Synced
 
 	// Of inboxes.
-	Label     string        // of a Send or Deliver: the kind of a notification
+	Label     string        // of a Send or Deliver: the kind of a notification; of Kicked: the error
 	TTL       time.Duration // of a Send or Stored
 	ReceiveIn time.Duration // likewise: when Hooks.Undelivered hears of it
 	Expired   bool          // a Deliver of nothing but a place
@@ -182,6 +192,9 @@ func (e Event) String() string {
 	field("ttl", e.TTL != 0, e.TTL)
 	field("receiveIn", e.ReceiveIn != 0, e.ReceiveIn)
 	field("expired", e.Expired, true)
+	field("present", len(e.Present) > 0, e.Present)
+	field("since", e.Since != 0, e.Since)
+	field("label", e.Label != "", e.Label)
 	field("first", e.First != 0, e.First)
 	for _, s := range e.Entries {
 		name := s.ID

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,6 +68,19 @@ var mutants = []struct{ name, mistake string }{
 	{"overdue-again", "what was told as undelivered is told again"},
 	{"client-count", "the Go client takes numbers of unread entries without looking at their version"},
 	{"client-deaf", "the Go client does not hear of marks"},
+	{"nosync", "quiet topics are not compared with the Store"},
+	{"marks-unsynced", "nor is the read state of inboxes"},
+	{"ownecho", "what a node has published comes back to its clients"},
+	{"presence-local", "changes of presence are told to the clients of one node only"},
+	{"noreset-broker", "a Broker that brings nothing is not made to connect anew"},
+	{"kick-local", "DisconnectUser disconnects on one node only"},
+	{"control-lost", "commands to all nodes are not stored"},
+	{"gather-none", "nobody waits for the answers of other nodes"},
+}
+
+// ofSeveralNodes are made by hubs with a Broker only.
+var ofSeveralNodes = []string{
+	"nosync", "marks-unsynced", "ownecho", "presence-local", "noreset-broker", "kick-local", "control-lost", "gather-none",
 }
 
 // within is the number of seeds within which each has to be found.
@@ -106,7 +120,11 @@ func TestMutants(t *testing.T) {
 
 // runMutant returns what a run of a mutant breaks first, "" if nothing.
 func runMutant(t *testing.T, name string) string {
-	cmd := exec.Command(os.Args[0], "-test.run", "^TestChecker$", "-seeds", strconv.Itoa(within), "-shrink", "0")
+	args := []string{"-test.run", "^TestChecker$", "-seeds", strconv.Itoa(within), "-shrink", "0"}
+	if slices.Contains(ofSeveralNodes, name) {
+		args = append(args, "-nodes", "3")
+	}
+	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "PARLEY_MUTANT="+name)
 	out, err := cmd.CombinedOutput()
 	m := found.FindSubmatch(out)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 )
@@ -18,6 +19,7 @@ type Plan struct {
 	Wire      bool // no client is the Go client; else every third is
 	Forgetful bool // broadcasts are not kept
 	Receipts  bool // Hooks.Undelivered hears of what no device has received
+	OneStep   bool // Store and Broker are one, which appends and publishes in one step
 	Ops       []Op
 }
 
@@ -53,9 +55,9 @@ const (
 	DoLatency   Do = "Latency"   // Client, For
 	DoBlackHole Do = "BlackHole" // Client
 	DoVanish    Do = "Vanish"    // Client, Flag: the server vanishes, not the client
-	DoStore     Do = "Store"     // Count: picks the fault, For
+	DoStore     Do = "Store"     // Count: picks the fault, For; Target 0: a fault of the Backend, if there is one
 	DoWipe      Do = "Wipe"      //
-	DoBroker    Do = "Broker"    // For
+	DoBroker    Do = "Broker"    // likewise, Node: of the faults of one node, Flag: the end is told
 	DoRestart   Do = "Restart"   // Node, Flag: kill, For
 	DoCutAll    Do = "CutAll"    // Node
 	DoSleep     Do = "Sleep"     // For
@@ -93,13 +95,24 @@ func (o Op) String() string {
 // String is the Go expression of the Plan.
 func (p Plan) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Plan{Seed: %d, Nodes: %d, Users: %d, Clients: %d, Plain: %t, Wire: %t, Forgetful: %t, Receipts: %t, Ops: []Op{\n",
-		p.Seed, p.Nodes, p.Users, p.Clients, p.Plain, p.Wire, p.Forgetful, p.Receipts)
+	fmt.Fprintf(&b, "Plan{Seed: %d, Nodes: %d, Users: %d, Clients: %d, Plain: %t, Wire: %t, Forgetful: %t, Receipts: %t, OneStep: %t, Ops: []Op{\n",
+		p.Seed, p.Nodes, p.Users, p.Clients, p.Plain, p.Wire, p.Forgetful, p.Receipts, p.OneStep)
 	for _, o := range p.Ops {
 		fmt.Fprintf(&b, "\t%s,\n", o)
 	}
 	b.WriteString("}}")
 	return b.String()
+}
+
+// lasting is the plan without messages that expire while it is carried out.
+func (p Plan) lasting() Plan {
+	p.Ops = slices.Clone(p.Ops)
+	for i := range p.Ops {
+		if o := &p.Ops[i]; o.Do == DoNotify && o.For < time.Hour {
+			o.For = 0
+		}
+	}
+	return p
 }
 
 // weight says how often an operation is drawn, relative to the others.
@@ -117,7 +130,10 @@ var weights = []weight{
 }
 
 // NewPlan draws a plan with n operations.
-func NewPlan(seed uint64, n int) Plan {
+func NewPlan(seed uint64, n int) Plan { return NewPlanOn(seed, n, 0) }
+
+// NewPlanOn draws a plan with n operations on so many nodes; 0: it draws their number, too.
+func NewPlanOn(seed uint64, n, nodes int) Plan {
 	r := rand.New(rand.NewPCG(seed, 0))
 	p := Plan{Seed: seed, Nodes: 1, Users: 3, Clients: 7 + r.IntN(3)}
 	switch r.IntN(5) {
@@ -126,9 +142,13 @@ func NewPlan(seed uint64, n int) Plan {
 	case 1:
 		p.Nodes = 2 + r.IntN(2)
 	}
+	if nodes > 0 {
+		p.Nodes, p.Plain = nodes, p.Plain && nodes == 1
+	}
 	p.Forgetful = r.IntN(8) == 0
 	p.Wire = r.IntN(3) == 0
 	p.Receipts = r.IntN(2) == 0
+	p.OneStep = p.Nodes > 1 && r.IntN(2) == 0
 	// Everybody starts somewhere.
 	for c := range p.Clients {
 		for range 1 + r.IntN(2) {
@@ -190,6 +210,10 @@ func (p Plan) fill(r *rand.Rand, do Do) Op {
 		o.Count = r.IntN(5)
 	case DoStore:
 		o.Count = r.IntN(4)
+	case DoBroker:
+		if o.Count = r.IntN(14); o.Count >= 7 {
+			o.Count = 0 // mixed
+		}
 	case DoMark, DoAppMark:
 		o.Count = r.IntN(1000)
 	case DoCutAfter:

@@ -1,12 +1,15 @@
 package checker
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/parley-go/parley"
 	"github.com/parley-go/parley/parleytest"
 )
 
@@ -15,15 +18,22 @@ type runner struct {
 	*world
 	clients []client
 	random  *rand.Rand
-	sends   int            // numbers messages
-	calls   sync.WaitGroup // of the application
-	named   []string       // ids of notifications that were sent with them
+	sends   int                // numbers messages
+	calls   sync.WaitGroup     // of the application
+	named   []string           // ids of notifications that were sent with them
+	holes   []*parleytest.Link // of which only one end may be left
+	unsure  time.Time          // until then presence may be wrong
 }
 
 // Run carries out a plan, and returns what happened. It must be called in a
 // testing/synctest bubble, which has nothing left in it afterwards.
 func Run(plan Plan) *History {
-	r := &runner{world: newWorld(plan), random: rand.New(rand.NewPCG(plan.Seed, 4))}
+	return run(context.Background(), newWorld(plan, nil, Pace{}.orDefaults()))
+}
+
+func run(ctx context.Context, w *world) *History {
+	plan := w.plan
+	r := &runner{world: w, random: rand.New(rand.NewPCG(plan.Seed, 4))}
 	env := r.surroundings()
 	for i := range plan.Clients {
 		user := ""
@@ -40,13 +50,16 @@ func Run(plan Plan) *History {
 	time.Sleep(100 * time.Millisecond) // they connect
 	r.audience()
 	for _, o := range plan.Ops {
+		if ctx.Err() != nil {
+			break
+		}
 		r.calm.Store(false)
 		r.do(o)
 	}
 	r.settle()
 	r.flush()
 	r.end()
-	return &History{Events: r.Events(), Nodes: plan.Nodes, Keep: plan.keep, Leaks: r.leaks}
+	return &History{Events: r.Events(), Nodes: plan.Nodes, Keep: plan.keep, Leaks: r.leaks, Slack: r.pace.Slack}
 }
 
 // do carries out one operation. Only DoSleep, DoSettle and waiting for answers take time.
@@ -58,7 +71,7 @@ func (r *runner) do(o Op) {
 	room := roomName(o.Room)
 	switch o.Do {
 	case DoSleep:
-		time.Sleep(o.For)
+		time.Sleep(r.pace.times(o.For))
 	case DoSettle:
 		r.settle()
 	case DoJoin:
@@ -88,7 +101,7 @@ func (r *runner) do(o Op) {
 	case DoAway:
 		for i, other := range r.clients {
 			if i == o.Client || o.Flag && other.User() == c.User() {
-				other.Away(o.For)
+				other.Away(r.pace.times(o.For))
 			}
 		}
 	case DoKick:
@@ -130,8 +143,11 @@ func (r *runner) disturb(o Op, l *parleytest.Link) {
 			l.VanishClient()
 		}
 	}
+	if o.Do == DoBlackHole || o.Do == DoVanish {
+		r.holes = append(r.holes, l)
+	}
 	if o.For > 0 {
-		time.AfterFunc(o.For, func() { l.Resume() })
+		time.AfterFunc(r.pace.times(o.For), func() { l.Resume() })
 	}
 }
 
@@ -139,22 +155,62 @@ func (r *runner) disturb(o Op, l *parleytest.Link) {
 func (r *runner) disaster(o Op) {
 	n := r.nodes[o.Node%len(r.nodes)]
 	switch o.Do {
-	case DoStore:
-		if r.store != nil {
-			r.store.disturb(storeFault(1+o.Count%4), o.For)
-		}
+	case DoStore, DoBroker:
+		r.trouble(o)
 	case DoWipe:
-		if r.store != nil {
-			r.store.wipe()
-		}
-	case DoBroker:
-		if r.broker != nil {
-			r.broker.disturb(o.For)
-		}
+		r.wipe()
 	case DoRestart:
-		n.restart(o.Flag, o.For)
+		if o.Flag {
+			r.doubt(ghostTime)
+		}
+		n.restart(o.Flag, r.pace.times(o.For))
 	case DoCutAll:
 		n.network.Cut()
+	}
+}
+
+// trouble has Store or Broker make mistakes, or the servers.
+func (r *runner) trouble(o Op) {
+	d := r.pace.times(o.For)
+	if r.backend != nil && o.Target == 0 {
+		r.doubt(renewalTime + d)
+		r.Add(Event{Kind: Fault, Client: App, Code: r.backend.Fault(o.Count, d)})
+		return
+	}
+	switch {
+	case o.Do == DoStore && r.store != nil:
+		r.doubt(renewalTime + d)
+		r.store.disturb(storeFault(1+o.Count%4), d)
+	case o.Do == DoBroker && r.broker != nil:
+		r.broker.disturb(brokerFault(1+o.Count%int(brokerFaults-1)), o.Node, o.Flag, d)
+	}
+}
+
+// wipe loses all that is stored.
+func (r *runner) wipe() {
+	if r.store == nil {
+		return
+	}
+	r.doubt(renewalTime)
+	r.Add(Event{Kind: Wiped, Client: App})
+	if r.nodes[0].way.given() != nil {
+		r.backend.Wipe()
+	} else {
+		r.store.wipe()
+	}
+}
+
+const (
+	// ghostTime is how long a node that has died is taken for alive in rooms, renewalTime how long what is lost of
+	// presence stays so: both with something to spare.
+	ghostTime   = 100 * time.Second
+	renewalTime = 30 * time.Second
+)
+
+// doubt notes that presence may be wrong for some time.
+func (r *runner) doubt(d time.Duration) {
+	if until := time.Now().Add(d); until.After(r.unsure) {
+		r.unsure = until
 	}
 }
 
@@ -209,15 +265,34 @@ func (r *runner) send(o Op, c client, room string) {
 	}
 }
 
-// kick disconnects a user on one node.
+// kick disconnects a user.
 func (r *runner) kick(o Op) {
 	n := r.nodes[o.Node%len(r.nodes)]
 	hub := n.current()
 	if hub == nil {
 		return
 	}
-	user := userName(o.Target)
-	r.Add(Event{Kind: Kick, Client: App, User: user, Node: n.number})
-	hub.DisconnectUser(user, "kicked")
-	r.Add(Event{Kind: Kicked, Client: App, User: user, Node: n.number})
+	e := Event{Kind: Kick, Client: App, User: userName(o.Target), Node: n.number, ID: r.id("x")}
+	r.Add(e)
+	call := func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		_, err := hub.DisconnectUser(ctx, e.User, "kicked")
+		e.Kind = Kicked
+		switch {
+		case errors.Is(err, parley.ErrStore):
+			e.Code = kickedHere
+		case err != nil:
+			e.Code = kickedLater
+		}
+		if err != nil {
+			e.Label = err.Error()
+		}
+		r.Add(e)
+	}
+	if len(r.nodes) == 1 {
+		call()
+	} else {
+		r.calls.Go(call)
+	}
 }

@@ -31,9 +31,9 @@ var (
 )
 
 // operation is one call of a Store.
-type operation func(ctx context.Context, inner *parley.MemoryStore) error
+type operation func(ctx context.Context, inner parley.Store) error
 
-// store is a MemoryStore that writes down what it takes, fails on demand and can be wiped.
+// store makes the Stores of all nodes fail on demand. If they are one MemoryStore, that writes down what it takes, and can be wiped.
 type store struct {
 	rec    *Recorder
 	faults atomic.Int64 // calls that went wrong
@@ -47,10 +47,11 @@ type store struct {
 	random *rand.Rand
 	fault  storeFault
 	until  time.Time
+	epochs map[string]bool // that are written down, with their topic
 }
 
 func newStore(rec *Recorder, random *rand.Rand) *store {
-	return &store{rec: rec, random: random, inner: parley.NewMemoryStore()}
+	return &store{rec: rec, random: random, inner: parley.NewMemoryStore(), epochs: make(map[string]bool)}
 }
 
 // wipe loses everything.
@@ -60,11 +61,29 @@ func (s *store) wipe() {
 	s.inner = parley.NewMemoryStore()
 }
 
+// answered writes down that a Store of which it is not known what it takes has a log of this epoch.
+func (s *store) answered(topic, epoch string) {
+	s.mu.Lock()
+	known := s.epochs[topic+epoch]
+	s.epochs[topic+epoch] = true
+	s.mu.Unlock()
+	if !known {
+		s.rec.Add(Event{Kind: Epoch, Client: App, Topic: topic, Place: Place{Epoch: epoch}})
+	}
+}
+
 // disturb makes half of the calls go wrong for a while.
 func (s *store) disturb(fault storeFault, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault, s.until = fault, time.Now().Add(d)
+}
+
+// well reports whether no call has gone wrong for some time.
+func (s *store) well(d time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.until) > d
 }
 
 // next draws what becomes of one call.
@@ -79,7 +98,10 @@ func (s *store) next() (fault storeFault, late bool) {
 }
 
 // now does f with what there is at the moment.
-func (s *store) now(ctx context.Context, writes bool, f operation) error {
+func (s *storeOf) now(ctx context.Context, writes bool, f operation) error {
+	if s.given != nil {
+		return f(ctx, s.given)
+	}
 	if writes {
 		s.life.Lock()
 		defer s.life.Unlock()
@@ -91,7 +113,7 @@ func (s *store) now(ctx context.Context, writes bool, f operation) error {
 }
 
 // call does f once or not at all, and fails or not, as the fault of the moment wants it.
-func (s *store) call(ctx context.Context, writes bool, f operation) error {
+func (s *storeOf) call(ctx context.Context, writes bool, f operation) error {
 	fault, late := s.next()
 	switch fault {
 	case storeBefore:
@@ -115,7 +137,9 @@ func (s *store) call(ctx context.Context, writes bool, f operation) error {
 	case storeStuck:
 		err := sleep(ctx, 7*time.Second)
 		if late {
-			_ = s.now(context.WithoutCancel(ctx), writes, f)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			_ = s.now(ctx, writes, f)
 		}
 		return errors.Join(err, errStore)
 	}
@@ -134,10 +158,24 @@ func sleep(ctx context.Context, d time.Duration) error {
 }
 
 // appendTo appends and writes down what is new.
-func (s *store) appendTo(ctx context.Context, inner *parley.MemoryStore, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+func (s *storeOf) appendTo(ctx context.Context, inner parley.Store, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
 	log, err := inner.Append(ctx, topic, keep, entries)
 	if err != nil {
 		return parley.Log{}, err
+	}
+	s.took(topic, log, entries)
+	return log, nil
+}
+
+// took writes down what an Append has stored. Where others may know of it before, only the epoch is.
+func (s *storeOf) took(topic string, log parley.Log, entries []parley.Entry) {
+	if s.given != nil {
+		top := int64(0)
+		for _, e := range entries {
+			top = max(top, e.Offset)
+		}
+		s.rec.Add(Event{Kind: Epoch, Client: App, Topic: topic, Place: Place{log.Epoch, top}})
+		return
 	}
 	var stored []Event
 	for _, e := range entries {
@@ -157,7 +195,6 @@ func (s *store) appendTo(ctx context.Context, inner *parley.MemoryStore, topic s
 	for _, e := range stored {
 		s.rec.Add(e)
 	}
-	return log, nil
 }
 
 func readEntry(data []byte) (Seen, error) {
@@ -178,7 +215,8 @@ func (s *store) page(topic string) (parley.Page, error) {
 // storeOf is the way of one node to the store. When the node is dead, nothing passes any more.
 type storeOf struct {
 	*store
-	dead atomic.Bool
+	given parley.Store // used instead of the MemoryStore of all nodes
+	dead  *atomic.Bool
 }
 
 var _ parley.Store = (*storeOf)(nil)
@@ -191,10 +229,19 @@ func (s *storeOf) do(ctx context.Context, writes bool, f operation) error {
 }
 
 // Append implements parley.Store.
-func (s *storeOf) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (log parley.Log, err error) {
-	done := slices.Clone(entries) // who is late must not write into what it was lent
-	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
-		log, err = s.appendTo(ctx, inner, topic, keep, done)
+func (s *storeOf) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
+	return s.appending(ctx, topic, entries, func(ctx context.Context, inner parley.Store, entries []parley.Entry) (parley.Log, error) {
+		return s.appendTo(ctx, inner, topic, keep, entries)
+	})
+}
+
+// appending does an Append, or something of the kind, with entries of its own: who is late must not write into what it was lent.
+func (s *storeOf) appending(ctx context.Context, topic string, entries []parley.Entry,
+	f func(ctx context.Context, inner parley.Store, entries []parley.Entry) (parley.Log, error),
+) (log parley.Log, err error) {
+	done := slices.Clone(entries)
+	err = s.do(ctx, true, func(ctx context.Context, inner parley.Store) error {
+		log, err = f(ctx, inner, done)
 		return err
 	})
 	if err != nil {
@@ -211,8 +258,10 @@ func (s *storeOf) Append(ctx context.Context, topic string, keep parley.Retentio
 
 // Read implements parley.Store.
 func (s *storeOf) Read(ctx context.Context, topic string, q parley.Query) (page parley.Page, err error) {
-	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
-		page, err = inner.Read(ctx, topic, q)
+	err = s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
+		if page, err = inner.Read(ctx, topic, q); err == nil && s.given != nil {
+			s.answered(topic, page.Epoch)
+		}
 		return err
 	})
 	return page, err
@@ -220,21 +269,21 @@ func (s *storeOf) Read(ctx context.Context, topic string, q parley.Query) (page 
 
 // Enter implements parley.Store.
 func (s *storeOf) Enter(ctx context.Context, topic, node string, members []parley.Member, lease time.Duration) error {
-	return s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+	return s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
 		return inner.Enter(ctx, topic, node, members, lease)
 	})
 }
 
 // Leave implements parley.Store.
 func (s *storeOf) Leave(ctx context.Context, topic, node string, userIDs []string) error {
-	return s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+	return s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
 		return inner.Leave(ctx, topic, node, userIDs)
 	})
 }
 
 // Members implements parley.Store.
 func (s *storeOf) Members(ctx context.Context, topic string, limit int) (members []parley.Member, count int, err error) {
-	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+	err = s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
 		members, count, err = inner.Members(ctx, topic, limit)
 		return err
 	})
@@ -244,8 +293,8 @@ func (s *storeOf) Members(ctx context.Context, topic string, limit int) (members
 // Mark implements parley.Store.
 func (s *storeOf) Mark(ctx context.Context, topic string, m parley.Mark) (marked parley.Marked, err error) {
 	asked := markingOf(m)
-	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
-		if marked, err = inner.Mark(ctx, topic, m); err == nil {
+	err = s.do(ctx, true, func(ctx context.Context, inner parley.Store) error {
+		if marked, err = inner.Mark(ctx, topic, m); err == nil && s.given == nil {
 			s.rec.Add(Event{
 				Kind: Applied, Client: App, Topic: topic, Mark: asked, Spans: marked.Changed,
 				Place: Place{marked.Epoch, marked.Top}, Count: countOf(marked.Log),
@@ -261,9 +310,12 @@ func (s *storeOf) Mark(ctx context.Context, topic string, m parley.Mark) (marked
 
 // Overdue implements parley.Store.
 func (s *storeOf) Overdue(ctx context.Context, limit int, lease time.Duration) (overdue []parley.OverdueEntry, err error) {
-	err = s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
+	err = s.do(ctx, true, func(ctx context.Context, inner parley.Store) error {
 		overdue, err = inner.Overdue(ctx, limit, lease)
 		for _, o := range overdue {
+			if s.given != nil {
+				break
+			}
 			s.rec.Add(Event{Kind: Taken, Client: App, Topic: o.Topic, Place: Place{o.Epoch, o.Entry.Offset}})
 		}
 		return err
@@ -273,21 +325,21 @@ func (s *storeOf) Overdue(ctx context.Context, limit int, lease time.Duration) (
 
 // AddUsers implements parley.Store.
 func (s *storeOf) AddUsers(ctx context.Context, audience string, userIDs []string) error {
-	return s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
+	return s.do(ctx, true, func(ctx context.Context, inner parley.Store) error {
 		return inner.AddUsers(ctx, audience, userIDs)
 	})
 }
 
 // RemoveUsers implements parley.Store.
 func (s *storeOf) RemoveUsers(ctx context.Context, audience string, userIDs []string) error {
-	return s.do(ctx, true, func(ctx context.Context, inner *parley.MemoryStore) error {
+	return s.do(ctx, true, func(ctx context.Context, inner parley.Store) error {
 		return inner.RemoveUsers(ctx, audience, userIDs)
 	})
 }
 
 // Users implements parley.Store.
 func (s *storeOf) Users(ctx context.Context, audience, after string, limit int) (userIDs []string, err error) {
-	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+	err = s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
 		userIDs, err = inner.Users(ctx, audience, after, limit)
 		return err
 	})
@@ -296,7 +348,7 @@ func (s *storeOf) Users(ctx context.Context, audience, after string, limit int) 
 
 // Heads implements parley.Store.
 func (s *storeOf) Heads(ctx context.Context, topics []string) (heads []parley.Head, err error) {
-	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+	err = s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
 		heads, err = inner.Heads(ctx, topics)
 		return err
 	})
@@ -305,21 +357,21 @@ func (s *storeOf) Heads(ctx context.Context, topics []string) (heads []parley.He
 
 // Connect implements parley.Store.
 func (s *storeOf) Connect(ctx context.Context, node string, userIDs []string, lease time.Duration) error {
-	return s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+	return s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
 		return inner.Connect(ctx, node, userIDs, lease)
 	})
 }
 
 // Disconnect implements parley.Store.
 func (s *storeOf) Disconnect(ctx context.Context, node string, userIDs []string) error {
-	return s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+	return s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
 		return inner.Disconnect(ctx, node, userIDs)
 	})
 }
 
 // Status implements parley.Store.
 func (s *storeOf) Status(ctx context.Context, userIDs []string) (all []parley.UserStatus, err error) {
-	err = s.do(ctx, false, func(ctx context.Context, inner *parley.MemoryStore) error {
+	err = s.do(ctx, false, func(ctx context.Context, inner parley.Store) error {
 		all, err = inner.Status(ctx, userIDs)
 		return err
 	})

@@ -61,7 +61,7 @@ func (c *wireClient) greeted(w *wireConn, m *wireMessage) error {
 		return fmt.Errorf("the first message is a %q", m.Type)
 	}
 	w.greeted, w.receipts = true, m.Receipts
-	w.patience = time.Duration(m.PingInterval)*time.Millisecond + silence
+	w.patience = time.Duration(m.PingInterval)*time.Millisecond + c.env.silence
 	w.alive.Reset(w.patience)
 	for _, old := range c.old {
 		// A hub that resumes the session of one of its own connections ends that itself.

@@ -26,6 +26,8 @@ const (
 type world struct {
 	*Recorder
 	plan    Plan
+	pace    Pace
+	backend Backend // nil: all is in memory
 	store   *store
 	plain   *parley.MemoryStore // used instead of store: hubs have a fast path for it
 	broker  *broker             // nil with one node
@@ -52,14 +54,13 @@ type node struct {
 	hub    *parley.Hub
 	server *http.Server
 	served chan struct{}
-	store  *storeOf
-	broker *brokerOf
+	way    *way // nil with a plain Store
 	down   bool
 }
 
-func newWorld(plan Plan) *world {
+func newWorld(plan Plan, backend Backend, pace Pace) *world {
 	random := rand.New(rand.NewPCG(plan.Seed, 1))
-	w := &world{Recorder: NewRecorder(), plan: plan, key: []byte("a key that all nodes of this run have")}
+	w := &world{Recorder: NewRecorder(), plan: plan, backend: backend, pace: pace, key: []byte("a key that all nodes of this run have")}
 	w.hooks = rand.New(rand.NewPCG(plan.Seed, 5))
 	if plan.Plain {
 		w.plain = parley.NewMemoryStore()
@@ -158,13 +159,11 @@ func (n *node) options() parley.Options {
 	if w.plain != nil {
 		o.Store = w.plain
 	} else {
-		n.store = &storeOf{store: w.store}
-		o.Store = n.store
+		n.way = w.newWay(n.number)
+		n.way.apply(&o, w.plan.OneStep)
 	}
-	if w.broker != nil {
-		n.broker = &brokerOf{broker: w.broker}
-		o.Broker = n.broker
-	}
+	o.NodeName, o.TrackPresence, o.SyncInterval = n.name(), tracksUsers, w.pace.SyncInterval
+	o.PingInterval, o.LeaveGrace, o.StoreTimeout = w.pace.PingInterval, w.pace.LeaveGrace, w.pace.StoreTimeout
 	return o
 }
 
@@ -205,11 +204,8 @@ func (n *node) stop(kill bool) {
 	n.down = true
 	hub, server, served := n.hub, n.server, n.served
 	if kill {
-		if n.store != nil {
-			n.store.dead.Store(true)
-		}
-		if n.broker != nil {
-			n.broker.dead.Store(true)
+		if n.way != nil {
+			n.way.dead.Store(true)
 		}
 		n.network.Cut()
 	}
@@ -261,6 +257,7 @@ func (w *world) surroundings() *surroundings {
 	return &surroundings{
 		Recorder: w.Recorder,
 		nodes:    len(w.nodes),
+		silence:  w.pace.Silence,
 		keeps:    func(topic string) bool { return w.plan.keep(topic) > 0 },
 		dial: func(ctx context.Context, node int) (*parleytest.Conn, error) {
 			conn, err := w.nodes[node].network.Dial(ctx, "tcp", "parley.test")
@@ -282,6 +279,11 @@ func (w *world) surroundings() *surroundings {
 func (w *world) page(topic string) (parley.Page, error) {
 	if w.plain != nil {
 		return w.plain.Read(context.Background(), topic, parley.Query{Limit: 1 << 20, Marks: true})
+	}
+	if given := w.nodes[0].way.given(); given != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		return given.Read(ctx, topic, parley.Query{Limit: 1000, Marks: true})
 	}
 	return w.store.page(topic)
 }
