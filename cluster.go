@@ -8,18 +8,20 @@ import (
 
 // link is the subscription of a topic at the Broker.
 type link struct {
-	mu          sync.Mutex // held while subscribing, which only joins of this topic wait for
+	turn chan struct{} // holds a token while subscribing, which only joins of this topic wait for; nil without a Broker
+
+	mu          sync.Mutex // guards the fields below; nothing else is locked while it is held
 	unsubscribe func()
 	ended       bool
 }
 
 func (l *link) cut() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ended = true
-	if l.unsubscribe != nil {
-		l.unsubscribe()
-		l.unsubscribe = nil
+	unsubscribe := l.unsubscribe
+	l.ended, l.unsubscribe = true, nil
+	l.mu.Unlock()
+	if unsubscribe != nil {
+		unsubscribe()
 	}
 }
 
@@ -40,23 +42,35 @@ func (t *topic) attached() bool {
 // tried again at the next join, and whenever topics are compared with the Store.
 func (t *topic) attach(ctx context.Context) {
 	h := t.hub
-	if h.opts.Broker == nil {
-		return
-	}
-	t.link.mu.Lock()
-	defer t.link.mu.Unlock()
-	if t.link.ended || t.link.unsubscribe != nil {
+	if h.opts.Broker == nil || t.attached() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.opts.StoreTimeout)
 	defer cancel()
+	select {
+	case t.link.turn <- struct{}{}:
+		defer func() { <-t.link.turn }()
+	case <-ctx.Done():
+		return
+	}
+	if t.attached() {
+		return
+	}
 	unsubscribe, err := h.opts.Broker.Subscribe(ctx, t.name, t.receive)
 	if err != nil {
 		h.stats.brokerErrors.Add(1)
 		h.logError("parley: broker: subscribe failed", "topic", t.kind(), "error", err)
 		return
 	}
-	t.link.unsubscribe = unsubscribe
+	t.link.mu.Lock()
+	ended := t.link.ended
+	if !ended {
+		t.link.unsubscribe = unsubscribe
+	}
+	t.link.mu.Unlock()
+	if ended {
+		unsubscribe()
+	}
 }
 
 // carry hands what this node fanned out to the others. A failure loses
@@ -131,6 +145,9 @@ func (t *topic) receive(payload []byte) {
 	t.hub.stats.brokerReceived.Add(1)
 	if p.Presence && t.room != nil {
 		t.room.changedElsewhere()
+	}
+	if p.Gone {
+		t.hub.monitor.left(p.Node)
 	}
 	if p.Ask != nil {
 		t.hub.asked(*p.Ask)

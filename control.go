@@ -19,6 +19,8 @@ const (
 	askTimeout = 5 * time.Second
 	// askAgain is after how long those that have not answered are asked again: the Broker may have lost either.
 	askAgain = 500 * time.Millisecond
+	// clockSkew is by how much the clocks of nodes may differ.
+	clockSkew = 10 * time.Second
 )
 
 // controlLog is how long commands are kept for nodes that the Broker did not reach: longer than a node lives that
@@ -123,7 +125,7 @@ func (h *Hub) askNodes(ctx context.Context, a ask, stored bool) (gathered, error
 	h.perform(a, func(got askAnswer) { own <- got })
 	g := gathered{answers: make(map[string]askAnswer)}
 	var err error
-	if h.control != nil && !mutant("kick-local") {
+	if h.control != nil {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		to := make(chan nodeAnswer, 2*maxNodes)
@@ -155,7 +157,10 @@ func (h *Hub) send(ctx context.Context, a ask, stored bool) error {
 			return nil
 		}
 		h.control.tell(packet{Node: h.node, Ask: &a}) // what can be done without the Store is done
-		return fmt.Errorf("parley: nodes that the Broker does not reach will not hear of it: %w", err)
+		if !errors.Is(err, ErrStore) && !errors.Is(err, ErrClosed) {
+			err = fmt.Errorf("%w: %w", ErrStore, err)
+		}
+		return fmt.Errorf("parley: nodes that the Broker does not reach may not hear of it: %w", err)
 	}
 	h.control.tell(packet{Node: h.node, Ask: &a})
 	return nil
@@ -163,12 +168,10 @@ func (h *Hub) send(ctx context.Context, a ask, stored bool) error {
 
 // gather waits for the other living nodes, and asks again those that are late.
 func (h *Hub) gather(ctx context.Context, a ask, to <-chan nodeAnswer, g *gathered) {
-	nodes, err := h.monitor.living(ctx)
-	if err != nil {
-		h.monitor.mu.Lock()
-		nodes = h.monitor.nodes // the last ones known
-		h.monitor.mu.Unlock()
+	if mutant("gather-none") {
+		return
 	}
+	nodes, _ := h.monitor.living(ctx) // after an error: the last ones known
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	waiting := func() (names []string) {
@@ -190,6 +193,25 @@ func (h *Hub) gather(ctx context.Context, a ask, to <-chan nodeAnswer, g *gather
 			return
 		}
 	}
+}
+
+// beginControl begins to follow the log of commands. Those since this node exists are carried out: it
+// has taken connections before it could read.
+func (h *Hub) beginControl(ctx context.Context) error {
+	if h.control.begun() {
+		return nil
+	}
+	if err := h.control.begin(ctx); err != nil {
+		return err
+	}
+	page, err := h.control.read(ctx, Query{Limit: maxPage})
+	since := h.started.Add(-clockSkew).UnixMilli()
+	for _, e := range page.Entries {
+		if e.Time >= since {
+			h.obey(&publication{entry: e})
+		}
+	}
+	return err
 }
 
 // obey carries out a command of the log.
@@ -241,6 +263,9 @@ func (h *Hub) perform(a ask, done func(askAnswer)) {
 	got := askAnswer{ID: a.ID}
 	switch a.Op {
 	case opDisconnect:
+		if mutant("kick-local") && a.Node != h.node {
+			break
+		}
 		got.Count = h.disconnect(a.User, a.Reason)
 	case opAdd, opRemove:
 		h.asks.inOrder(func() { done(h.moveUser(a)) })

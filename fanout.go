@@ -72,6 +72,9 @@ func (r *fanOutRun) add(p *publication) {
 // reached notes how far the members are, and goes on with what has waited for that.
 func (r *fanOutRun) reached(epoch string, offset int64) {
 	t := r.topic
+	if r.lost {
+		return
+	}
 	t.mu.Lock()
 	t.epoch, t.last = epoch, offset
 	t.mu.Unlock()
@@ -249,7 +252,14 @@ func (r *fanOutRun) fill(epoch string, after, before int64) {
 func (r *fanOutRun) restarted(epoch string, before int64) bool {
 	page, err := r.topic.read(r.topic.hub.ctx, Query{})
 	r.lost = r.lost || err != nil
-	if err != nil || page.Epoch != epoch {
+	if err != nil {
+		return false
+	}
+	if page.Epoch != epoch {
+		if !r.topic.at(page.Epoch) { // the log was lost twice, the second time together with this message
+			r.reset(page.Epoch, page.Top+1, codeReset)
+			r.flush()
+		}
 		return false
 	}
 	r.reset(epoch, before, codeReset)

@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"context"
 	"math/rand/v2"
 	"time"
 )
@@ -105,7 +106,11 @@ func (h *Hub) roomsInUse() []*topic {
 // does not wait: the calls of the Store are spread over some seconds.
 func (h *Hub) renewPresence() {
 	if h.statuses != nil {
-		go func() { _ = h.statuses.tell(h.ctx, true) }() // ends with the Store calls
+		go func() { // ends with the Store calls, and before the next renewal
+			ctx, cancel := context.WithTimeout(h.ctx, presenceLease/3)
+			defer cancel()
+			_ = h.statuses.tell(ctx, true)
+		}()
 	}
 	for _, t := range h.roomsInUse() {
 		name := t.name

@@ -38,10 +38,7 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 	r, err := t.subscribe(ctx, &m.sub, req.pos, func(r replay) []*frame {
 		frames := []*frame{t.historyFrame(r)}
 		if c.v1 {
-			// Without a snapshot the next diffs still tell the rest.
-			if f, err := t.room.snapshot(ctx, "", Member{UserID: c.userID, Name: m.name}); err == nil {
-				frames = append(frames, f)
-			}
+			frames = append(frames, t.room.welcome(ctx, Member{UserID: c.userID, Name: m.name}))
 		}
 		return frames
 	})
@@ -121,13 +118,20 @@ func (c *Conn) leave(room string) bool {
 	return m != nil && c.drop(m, 0)
 }
 
-// leaveFor is leave for the application, and tells a v1 client why.
+// leaveFor is leave for the application, and tells a v1 client why (P5.5).
 func (c *Conn) leaveFor(room, reason string) bool {
 	if !c.leave(room) {
 		return false
 	}
-	if c.v1 {
-		_ = c.push(newFrame(appendLeft(newBuffer(128), room, reason))) // if it ends, it need not know
+	if !c.v1 {
+		return true
+	}
+	f := newFrame(appendLeft(newBuffer(128), room, reason))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A client that has joined again meanwhile is in, and has to know that it is. One that joins from now on gets its history after this.
+	if c.find(room) < 0 {
+		_ = c.push(f) // if it ends, it need not know
 	}
 	return true
 }

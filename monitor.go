@@ -16,6 +16,9 @@ const (
 	nodeBeat = 3 * time.Second
 	// nodeLease is how long a node that has died counts as alive.
 	nodeLease = 15 * time.Second
+	// peerMemory is how long a node counts as alive that is no longer in the registry: so long it may take until all are in it again, if
+	// it was lost.
+	peerMemory = 3 * nodeBeat
 	// deafSync replaces Options.SyncInterval, if that is more, while the Broker brings nothing.
 	deafSync = time.Second
 	// resetPause is the shortest time between two calls of Resetter.Reset: as long as connecting may take.
@@ -54,13 +57,19 @@ type monitor struct {
 	mu        sync.Mutex // guards the fields below; nothing else is locked while it is held
 	storeErr  error
 	brokerErr error
-	nodes     map[string]string // the names of the other living nodes, by id
+	nodes     map[string]peer // the other living nodes, by id
+}
+
+// peer is another node.
+type peer struct {
+	name string
+	seen time.Time // in the registry
 }
 
 func newMonitor(h *Hub) *monitor {
 	return &monitor{
 		hub: h, hurried: make(chan struct{}, 1), strays: make(chan struct{}, maxStray),
-		storeErr: errNoBeat, nodes: make(map[string]string),
+		storeErr: errNoBeat, nodes: make(map[string]peer),
 	}
 }
 
@@ -93,9 +102,13 @@ func (m *monitor) watchStore() {
 			break
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), m.hub.opts.StoreTimeout)
+	h := m.hub
+	ctx, cancel := context.WithTimeout(context.Background(), h.opts.StoreTimeout)
 	defer cancel()
-	_ = m.hub.opts.Store.Leave(ctx, topicNodes, m.hub.node, []string{m.hub.node}) // else its lease ends
+	_ = h.opts.Store.Leave(ctx, topicNodes, h.node, []string{h.node}) // else its lease ends
+	if h.opts.Broker != nil {
+		_ = h.opts.Broker.Publish(ctx, topicControl, packet{Node: h.node, Gone: true}.encode())
+	}
 }
 
 // pause waits, and reports whether the hub goes on.
@@ -120,7 +133,7 @@ func (m *monitor) beat() {
 		_, err = m.living(ctx)
 		if err == nil {
 			h.control.attach(ctx)
-			err = h.control.begin(ctx)
+			err = h.beginControl(ctx)
 		}
 	}
 	if err != nil && h.ctx.Err() == nil {
@@ -131,22 +144,34 @@ func (m *monitor) beat() {
 	m.storeErr = err
 }
 
-// living reads which other nodes there are.
-func (m *monitor) living(ctx context.Context) (map[string]string, error) {
+// living returns the names of the other nodes by id: those in the registry, and, as that may just have been lost with the Store,
+// those that were in it just now and have not said goodbye. After an error these are all.
+func (m *monitor) living(ctx context.Context) (names map[string]string, err error) {
 	all, _, err := m.hub.opts.Store.Members(ctx, topicNodes, maxNodes)
-	if err != nil {
-		return nil, err
-	}
-	nodes := make(map[string]string, len(all))
-	for _, n := range all {
-		if n.UserID != m.hub.node {
-			nodes[n.UserID] = n.Name
-		}
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.nodes = nodes
-	return nodes, nil
+	now := time.Now()
+	for _, n := range all {
+		if n.UserID != m.hub.node {
+			m.nodes[n.UserID] = peer{n.Name, now}
+		}
+	}
+	names = make(map[string]string, len(m.nodes))
+	for id, p := range m.nodes {
+		if now.Sub(p.seen) > peerMemory {
+			delete(m.nodes, id)
+			continue
+		}
+		names[id] = p.name
+	}
+	return names, err
+}
+
+// left forgets a node that has said goodbye.
+func (m *monitor) left(node string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.nodes, node)
 }
 
 // watchBroker sends itself probes: a Broker can be connected and bring nothing (centrifugo#1189).
@@ -207,7 +232,7 @@ func (m *monitor) heard(err error) {
 
 func (m *monitor) reset() bool {
 	r, ok := m.hub.resetter()
-	if !ok {
+	if !ok || mutant("noreset-broker") {
 		return false
 	}
 	m.hub.log.Warn("parley: broker: it is made to connect anew")

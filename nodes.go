@@ -28,7 +28,7 @@ type ConnInfo struct {
 
 // Nodes asks all nodes how they are, and returns what they answer in the order of their names. It waits until ctx ends, and 5 s at most, for those that
 // the Store says are alive; with an error, which names those that did not answer, the others are returned all the same.
-// A node that has died is missed for 15 s. Without a Broker this is the only node.
+// A node that has died is missed for some 25 s. Without a Broker this is the only node.
 func (h *Hub) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	g, err := h.askNodes(ctx, ask{Op: opNode}, false)
 	if err != nil {

@@ -143,7 +143,7 @@ func TestNodesThatDie(t *testing.T) {
 		require.ErrorContains(t, err, "no answer of n3")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Len(t, infos, 3)
-		time.Sleep(nodeLease)
+		time.Sleep(nodeLease + peerMemory + 2*nodeBeat)
 		infos, err = nodes[0].Nodes(t.Context())
 		require.NoError(t, err)
 		require.Len(t, infos, 3)
@@ -355,7 +355,7 @@ func TestPacketsOfOtherVersions(t *testing.T) {
 
 // Packets survive their encoding.
 func TestPacketEncoding(t *testing.T) {
-	full := packet{Version: packetVersion, Node: "n\"1", Presence: true, Probe: 7,
+	full := packet{Version: packetVersion, Node: "n\"1", Presence: true, Gone: true, Probe: 7,
 		Ask:    &ask{ID: "i", Node: "n", Op: opAdd, User: "u", Room: "r", Reason: "<b>", Data: []byte(`{"a":1}`)},
 		Answer: &askAnswer{ID: "i", Count: 3, Error: "e", Data: []byte(`[1]`)},
 		Messages: []packetMessage{

@@ -20,6 +20,7 @@ type packet struct {
 	Messages []packetMessage `json:"messages"`
 
 	Presence bool       `json:"presence,omitempty"` // who is in the room has changed: the Store knows
+	Gone     bool       `json:"gone,omitempty"`     // the node has ended
 	Probe    int64      `json:"probe,omitempty"`    // a node sends it to itself
 	Ask      *ask       `json:"ask,omitempty"`
 	Answer   *askAnswer `json:"answer,omitempty"`
@@ -68,6 +69,9 @@ func (p packet) encode() []byte {
 	b = appendJSONString(b, p.Node)
 	if p.Presence {
 		b = append(b, `,"presence":true`...)
+	}
+	if p.Gone {
+		b = append(b, `,"gone":true`...)
 	}
 	if p.Probe != 0 {
 		b = append(b, `,"probe":`...)

@@ -326,26 +326,30 @@ func (s *roomState) readMembers(ctx context.Context, limit int) ([]Member, int, 
 	return all, count, nil
 }
 
-// snapshot is the presence message that a joining client gets: who was told
+// snapshot is the presence message that a client gets when it asks: who was told
 // to be there, and self. In a large room it holds some of the users: which ones does not
 // matter, sorting all of them at every join would.
 func (s *roomState) snapshot(ctx context.Context, id string, self Member) (*frame, error) {
-	msg := presenceMessage{ID: id, Room: s.topic.roomName(), Snapshot: true}
-	if s.isShared() {
-		select {
-		case s.telling <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		err := s.seed(ctx)
-		<-s.telling
-		if err != nil {
-			return nil, err
-		}
+	if err := s.known(ctx); err != nil {
+		return nil, err
 	}
+	return s.rosterFrame(id, self), nil
+}
+
+// welcome is the snapshot that a client gets when it joins, in any case: what it does not hold because the Store does
+// not answer follows as a change.
+func (s *roomState) welcome(ctx context.Context, self Member) *frame {
+	if s.known(ctx) != nil {
+		s.guess()
+	}
+	return s.rosterFrame("", self)
+}
+
+func (s *roomState) rosterFrame(id string, self Member) *frame {
+	msg := presenceMessage{ID: id, Room: s.topic.roomName(), Snapshot: true}
 	msg.Members, msg.Count = s.toldTo(self)
 	sortMembers(msg.Members)
-	return newFrame(appendPresence(newBuffer(64+64*len(msg.Members)), msg)), nil
+	return newFrame(appendPresence(newBuffer(64+64*len(msg.Members)), msg))
 }
 
 func (s *roomState) toldTo(self Member) (some []Member, count int) {

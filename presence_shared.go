@@ -42,10 +42,7 @@ func (s *roomState) changedElsewhere() {
 
 // seed reads who is in the room, if that is not known. s.telling is held.
 func (s *roomState) seed(ctx context.Context) error {
-	s.mu.Lock()
-	synced := s.shared.synced
-	s.mu.Unlock()
-	if synced {
+	if s.isSynced() {
 		return nil
 	}
 	members, count, err := s.readMembers(ctx, presenceDetail+1)
@@ -60,6 +57,34 @@ func (s *roomState) seed(ctx context.Context) error {
 	}
 	s.shared.count, s.shared.synced = count, true
 	return nil
+}
+
+// known sees to it that told is what the Store says, and has been kept up since.
+func (s *roomState) known(ctx context.Context) error {
+	if !s.isShared() || s.isSynced() {
+		return nil
+	}
+	select {
+	case s.telling <- struct{}{}:
+		defer func() { <-s.telling }()
+		return s.seed(ctx)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *roomState) isSynced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shared.synced
+}
+
+// guess makes what is known the beginning, because the Store does not answer. What is missing in it follows as a change.
+func (s *roomState) guess() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shared.synced, s.shared.stale, s.shared.pause = true, true, sharedPause
+	s.flushLocked()
 }
 
 // updateShared writes what has changed here to the Store, and returns what is different from what the members of this node were

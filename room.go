@@ -53,9 +53,10 @@ func (r *Room) Join(ctx context.Context, c *Conn) error {
 }
 
 // Leave ends the membership of a connection; when it returns, nothing more of
-// the room is sent to it. ErrNotMember if it was none.
+// the room is sent to it. A v1 client is told by a "left" message, as by
+// RemoveUser, with an empty reason, and does not join again by itself. ErrNotMember if it was none.
 func (r *Room) Leave(_ context.Context, c *Conn) error {
-	if c.leave(r.name) {
+	if c.leaveFor(r.name, "") {
 		return nil
 	}
 	return ErrNotMember

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -197,6 +198,55 @@ func TestRoomOperationsOfTheServer(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 1, r.Delivered)
 		require.Empty(t, kim.wire.messages(t))
+	})
+}
+
+// P5.5: a v1 client is told that the application has ended its membership; a plain one, which has not asked for such types, is not (P1.2).
+func TestLeftIsTold(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{})
+		room := h.Room("r")
+		kim, lee := attach(t, h, directOptions{user: "kim", v1: true}), attach(t, h, directOptions{user: "lee"})
+		for _, d := range []*direct{kim, lee} {
+			d.do(t, joinR)
+			d.wire.messages(t)
+			require.NoError(t, room.Leave(t.Context(), d.Conn))
+			require.ErrorIs(t, room.Leave(t.Context(), d.Conn), ErrNotMember)
+			_, err := room.Send(t.Context(), "nothing more comes")
+			require.NoError(t, err)
+		}
+		require.Equal(t, []message{{"type": "left", "room": "r", "reason": ""}}, kim.wire.messages(t))
+		require.Empty(t, lee.wire.messages(t))
+		kim.do(t, joinR)
+		require.Len(t, ofType(kim.wire.messages(t), "history"), 1, "a later join is a new one")
+		kim.do(t, `{"type":"leave"}`)
+		require.Empty(t, ofType(kim.wire.messages(t), "left"), "whose own leave it was needs no telling")
+	})
+}
+
+// F30: joins of the client and leaves by the application at the same time: what the client was told last is what is so.
+func TestLeftAndJoinsRace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		h := newHub(t, Options{RateLimit: -1, QueueSize: 1 << 30})
+		d := attach(t, h, directOptions{user: "kim", v1: true})
+		told, lefts := false, 0
+		for range 1000 {
+			var wg sync.WaitGroup
+			wg.Go(func() { d.handle([]byte(joinR)) })
+			wg.Go(func() { _ = h.Room("r").Leave(t.Context(), d.Conn) })
+			wg.Wait()
+			for _, m := range d.wire.messages(t) {
+				switch m.str("type") {
+				case "history":
+					told = true
+				case "left":
+					told = false
+					lefts++
+				}
+			}
+			require.Equal(t, len(d.Rooms()) == 1, told)
+		}
+		require.NotZero(t, lefts)
 	})
 }
 

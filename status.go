@@ -17,7 +17,7 @@ const statusChunk = 500
 type statuses struct {
 	hub *Hub
 
-	telling sync.Mutex // held during the Store calls of tell, so that they come in order; taken before mu
+	telling chan struct{} // holds a token during the Store calls of tell, so that they come in order; mu is taken meanwhile
 
 	mu      sync.Mutex // guards the fields below
 	users   map[string]*userConns
@@ -33,7 +33,7 @@ type userConns struct {
 }
 
 func newStatuses(h *Hub) *statuses {
-	return &statuses{hub: h, users: make(map[string]*userConns), changed: make(map[string]struct{})}
+	return &statuses{hub: h, telling: make(chan struct{}, 1), users: make(map[string]*userConns), changed: make(map[string]struct{})}
 }
 
 // enter counts a connection of a user in.
@@ -100,8 +100,12 @@ func (s *statuses) changeLocked(userID string) {
 // tell tells the Store what has changed, or, to renew the leases, of everybody. What fails is told again with the next renewal;
 // who is gone meanwhile, by the end of the lease.
 func (s *statuses) tell(ctx context.Context, everybody bool) error {
-	s.telling.Lock()
-	defer s.telling.Unlock()
+	select {
+	case s.telling <- struct{}{}:
+		defer func() { <-s.telling }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	var here, gone []string
 	s.mu.Lock()
 	for id := range s.changed {

@@ -234,7 +234,9 @@ func (t *topic) deliver(batch []*publication) {
 		}
 	}
 	run.flush()
-	if run.lost {
+	if run.lost && t.name == topicControl {
+		t.arrived, t.early = append(t.arrived, t.early...), nil // they are found by comparing: none may be left out
+	} else if run.lost {
 		// Where the log stands is found out anew: what was stored meanwhile must
 		// be in what the members read when they come back.
 		t.mu.Lock()
@@ -375,6 +377,9 @@ func (h *Hub) acquire(name string) *topic {
 
 func (h *Hub) newTopic(name string) *topic {
 	t := &topic{hub: h, name: name, marks: -1, recent: recent{turn: make(chan struct{}, topicReads)}}
+	if h.opts.Broker != nil {
+		t.link.turn = make(chan struct{}, 1)
+	}
 	switch {
 	case name == topicBroadcast:
 		t.keep = h.opts.BroadcastHistory

@@ -243,6 +243,8 @@ func encodeMeaning(t *testing.T, raw json.RawMessage) []byte {
 			p.Members = *m.Members
 		}
 		return appendPresence(nil, p)
+	case "left":
+		return appendLeft(nil, m.Room, m.Reason)
 	case "bye":
 		return appendBye(nil, value[int](t, m.Code), m.Reason, m.RetryMin, m.RetryMax)
 	}
@@ -315,7 +317,7 @@ func TestServerVectors(t *testing.T) {
 			require.Equal(t, v.Message, string(encodeMeaning(t, v.Meaning)))
 		})
 	}
-	all := "connected broadcast private history system message notification error ack reply pong signal presence inbox bye marked"
+	all := "connected broadcast private history system message notification error ack reply pong signal presence inbox bye marked left"
 	for _, name := range strings.Fields(all) {
 		require.True(t, types[name], "no vector for %q", name)
 	}

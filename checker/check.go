@@ -36,16 +36,16 @@ type History struct {
 const selfHealing = true
 
 // kicksEverywhere says that DisconnectUser keeps its word on all nodes, whatever happens to the Store meanwhile.
-const kicksEverywhere = false
+const kicksEverywhere = true
 
 // tellsPresence says that hubs tell their clients of those who come and go on other nodes.
 const tellsPresence = true
 
 // rostersFollow says that who has joined while the Store failed is told later who is there.
-const rostersFollow = false
+const rostersFollow = true
 
 // tracksUsers says that hubs keep in the Store who is online, without anybody waiting for a lock meanwhile: that stops the time of a bubble.
-const tracksUsers = false
+const tracksUsers = true
 
 // certain reports whether all that is acknowledged comes by itself.
 func (h *History) certain() bool { return h.Nodes == 1 || selfHealing }
