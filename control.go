@@ -140,6 +140,11 @@ func (h *Hub) askNodes(ctx context.Context, a ask, stored bool) (gathered, error
 		err = h.send(ctx, a, stored)
 		h.gather(ctx, a, to, &g)
 	}
+	select { // even if ctx has ended meanwhile
+	case g.answers[h.node] = <-own:
+		return g, err
+	default:
+	}
 	select {
 	case g.answers[h.node] = <-own:
 	case <-ctx.Done():

@@ -2,17 +2,13 @@ package main
 
 import (
 	"context"
-	"embed"
-	"fmt"
-	"io/fs"
 	"net/http"
 
 	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/examples/chat/web"
+	"github.com/parley-go/parley/examples/internal/guest"
 	"github.com/parley-go/parley/examples/internal/site"
 )
-
-//go:embed web
-var web embed.FS
 
 // maxConnections keeps a flood from taking the memory of the machine. Idle
 // connections cost some 15 KB each.
@@ -30,7 +26,7 @@ type chat struct {
 
 func newChat() (*chat, error) {
 	hub, err := parley.New(parley.Options{
-		Authenticator:   parley.AuthenticatorFunc(guest),
+		Authenticator:   parley.AuthenticatorFunc(guest.Authenticate),
 		ClientBroadcast: true, // in this chat everybody may speak to everybody
 		MaxConnections:  maxConnections,
 		// A join brings the newest 100; the page loads older ones when asked to.
@@ -40,10 +36,6 @@ func newChat() (*chat, error) {
 	})
 	if err != nil {
 		return nil, err
-	}
-	files, err := fs.Sub(web, "web")
-	if err != nil {
-		return nil, fmt.Errorf("embedded files: %w", err)
 	}
 	c := &chat{hub: hub}
 	c.reminders = newReminders(func(ctx context.Context, userID string, r Reminder) error {
@@ -55,7 +47,7 @@ func newChat() (*chat, error) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /realtime", hub)
 	mux.Handle("GET /parley.js", parley.ClientJS())
-	mux.Handle("GET /", site.Files(files))
+	mux.Handle("GET /", site.Files(web.Files))
 	c.handler = site.Headers(mux)
 	return c, nil
 }

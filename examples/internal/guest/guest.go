@@ -1,4 +1,5 @@
-package main
+// Package guest lets everybody into an example, without an account.
+package guest
 
 import (
 	"crypto/sha256"
@@ -20,12 +21,12 @@ const (
 
 var errToken = parley.NewError(parley.CodeBadRequest, "the token must be a secret of 22 to 64 letters and digits, a dot and a name")
 
-// guest lets everybody in without an account. A page makes up a secret and
+// Authenticate lets everybody in without an account. A page makes up a secret and
 // sends it with the name of its user as the token "secret.name"; the user id is
 // a hash of the secret. So a guest stays the same user over reconnects and
 // reloads, private messages find them, and nobody else can become them,
 // although everybody sees their id. Without a token the connection is anonymous.
-func guest(r *http.Request) (parley.Identity, error) {
+func Authenticate(r *http.Request) (parley.Identity, error) {
 	token := parley.Token(r)
 	if token == "" {
 		return parley.Identity{}, nil

@@ -1,4 +1,4 @@
-package main
+package guest
 
 import (
 	"net/http/httptest"
@@ -16,7 +16,7 @@ func identify(token string) (parley.Identity, error) {
 	if token != "" {
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	return guest(r)
+	return Authenticate(r)
 }
 
 func TestGuest(t *testing.T) {
