@@ -20,6 +20,7 @@ import (
 func TestWallClockIsOnlyReadWhereItMust(t *testing.T) {
 	allowed := map[string]string{
 		"inbox.go newInboxEntry":        "the same timestamps, as times",
+		"control.go beginControl":       "what other processes have commanded since this one exists",
 		"store_memory_status.go Status": "when a user was seen, for people",
 		"topic.go nowMillis":            "timestamps that people read; no order depends on them",
 		"session.go issue":              "when a session was given out, for another process",

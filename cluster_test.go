@@ -23,6 +23,12 @@ type faultyBroker struct {
 
 func newFaultyBroker() *faultyBroker { return &faultyBroker{subs: make(map[string][]*func([]byte))} }
 
+func (b *faultyBroker) failWith(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.fail = err
+}
+
 func (b *faultyBroker) set(filter func([]byte) [][]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -274,7 +280,7 @@ func TestClusterGarbage(t *testing.T) {
 func TestClusterBrokerDown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a, b, broker, _ := twoNodes(t)
-		broker.fail = errors.New("down")
+		broker.failWith(errors.New("down"))
 		kim, lee := a.plain(), b.plain()
 		kim.join("tea", "kim")
 		kim.expect("system")
@@ -285,9 +291,7 @@ func TestClusterBrokerDown(t *testing.T) {
 		expectOffsets(t, kim, 1, 1)
 		lee.expectNone()
 		require.NotZero(t, a.Stats().BrokerErrors)
-		broker.mu.Lock()
-		broker.fail = nil
-		broker.mu.Unlock()
+		broker.failWith(nil)
 		lee.join("tea", "lee") // subscribes, and brings the history
 		say(t, a, 2)
 		expectOffsets(t, lee, 2, 2)

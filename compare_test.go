@@ -198,13 +198,9 @@ func TestComparingFindsANewLog(t *testing.T) {
 func TestSubscribingIsTriedAgain(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		a, b, broker, _ := twoNodes(t)
-		broker.mu.Lock()
-		broker.fail = errors.New("down")
-		broker.mu.Unlock()
+		broker.failWith(errors.New("down"))
 		kim := teaMember(t, b, "kim")
-		broker.mu.Lock()
-		broker.fail = nil
-		broker.mu.Unlock()
+		broker.failWith(nil)
 		time.Sleep(2 * bound)
 		say(t, a, 1)
 		expectOffsets(t, kim, 1, 1)
