@@ -191,6 +191,9 @@ func (h *Hub) gather(ctx context.Context, a ask, to <-chan nodeAnswer, g *gather
 		select {
 		case got := <-to:
 			g.answers[got.node] = got.askAnswer
+			if a.Op == opPrivate && got.Count > 0 {
+				return // a connection is in one place
+			}
 		case <-again.C:
 			h.control.tell(packet{Node: h.node, Ask: &a})
 		case <-ctx.Done():

@@ -223,8 +223,13 @@ func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 	return t.publish(ctx, p)
 }
 
+// toConnTimeout is how long a client waits to hear that nobody has the connection that it has sent to, when a node does not answer.
+const toConnTimeout = time.Second
+
 // toConn delivers to a connection of another node; the number of those reached is 1 or 0.
 func (h *Hub) toConn(ctx context.Context, clientID string, data []byte) int {
+	ctx, cancel := context.WithTimeout(ctx, toConnTimeout)
+	defer cancel()
 	g, err := h.askNodes(ctx, ask{Op: opPrivate, User: clientID, Data: data}, false)
 	if err != nil {
 		return 0

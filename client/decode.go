@@ -138,6 +138,8 @@ func (d *decoder) envelope(m *inbound) bool {
 		m.id, m.room, m.users = d.optional("id"), d.text("room"), int(d.number("count"))
 		m.snapshot = d.has("members")
 		m.members, m.joined, m.left = d.users("members"), d.users("joined"), d.users("left")
+	case "left":
+		m.room, m.reason = d.text("room"), d.text("reason")
 	case "signal":
 		m.room, m.senderID, m.username = d.optional("room"), d.text("senderId"), d.optional("username")
 		m.name, m.payload = d.text("name"), d.value("data")

@@ -83,6 +83,8 @@ func (m *inbound) object() map[string]any {
 		o["content"] = m.text
 	case "error":
 		o["message"] = m.text
+	case "left":
+		o["reason"] = m.reason
 	case "bye":
 		o["code"], o["retryMin"], o["retryMax"] = m.closeCode, m.retryMin.Milliseconds(), m.retryMax.Milliseconds()
 	case "history", "inbox":
@@ -110,7 +112,7 @@ func TestServerVectors(t *testing.T) {
 			types[m.typ] = true
 		})
 	}
-	for name := range strings.FieldsSeq("connected broadcast private history system message notification error ack reply pong signal presence inbox bye marked") {
+	for name := range strings.FieldsSeq("connected broadcast private history system message notification error ack reply pong signal presence inbox bye marked left") {
 		require.True(t, types[name], "no vector for %q", name)
 	}
 }
@@ -124,6 +126,7 @@ func TestMalformed(t *testing.T) {
 		`{"type":"pong","timestamp":"1"}`, `{"type":"pong","timestamp":9007199254740992}`, `{"type":"pong","timestamp":null}`,
 		`{"type":"ack"}`, `{"type":"ack","id":"1","offset":-1}`, `{"type":"ack","id":"1","epoch":7}`, `{"type":"ack","id":"1","duplicate":1}`,
 		`{"type":"reply","id":"1"}`, `{"type":"error"}`, `{"type":"bye","code":1,"reason":"","retryMin":0}`,
+		`{"type":"left","room":"r"}`, `{"type":"left","reason":""}`, `{"type":"left","room":null,"reason":""}`, `{"type":"left","room":"r","reason":7}`,
 		`{"type":"message","room":"r","userId":"u","username":"u","timestamp":1}`,
 		`{"type":"history","room":"r"}`, `{"type":"history","room":"r","messages":null}`, `{"type":"history","room":"r","messages":{}}`,
 		`{"type":"history","room":"r","messages":[],"recovered":"yes"}`,

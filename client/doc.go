@@ -33,6 +33,8 @@
 //   - Rooms stay joined over reconnects. What was missed comes to OnMessage, then
 //     OnRecovered is called; if it cannot be had any more, OnGap, and OnHistory with the
 //     newest. Doubles are dropped, a hole is filled before anything after it is handed out.
+//   - A room in which the application has ended the membership is not joined again: JoinOptions.OnLeft tells it. One that the
+//     application has joined for the client is joined like any other: Options.Joined has its handlers.
 //   - Room.Send, Private and Broadcast wait for the connection, and are sent again with the same
 //     id when it dies first; the server stores them once. If the user is another one then, or
 //     anonymous and its session over, they fail with CodeDisconnected.

@@ -78,6 +78,15 @@ func notMember(room string) error {
 	return parley.NewError(parley.CodeNotMember, fmt.Sprintf("not in room %q: join it first", room))
 }
 
+// removed is notMember when the application has ended the membership.
+func removed(room, reason string) error {
+	text := fmt.Sprintf("the application has ended the membership in room %q", room)
+	if reason != "" {
+		text += ": " + reason
+	}
+	return parley.NewError(parley.CodeNotMember, text)
+}
+
 func tooLarge(n int, limit int64) error {
 	return parley.NewError(parley.CodeTooLarge, fmt.Sprintf("message has %d bytes, the server takes %d: not sent", n, limit))
 }

@@ -212,6 +212,7 @@ func (j *journal) room() JoinOptions {
 		OnGap:       func(_ context.Context, r *Room, g Gap) { j.add("%s gap %q after %d", r.Name(), g.Code, g.Last.Offset) },
 		OnRecovered: func(_ context.Context, r *Room, c Recovered) { j.add("%s recovered %d", r.Name(), c.Missed) },
 		OnRefused:   func(_ context.Context, r *Room, err error) { j.add("%s refused %s", r.Name(), CodeOf(err)) },
+		OnLeft:      func(_ context.Context, r *Room, reason string) { j.add("%s left %q", r.Name(), reason) },
 	}
 }
 

@@ -65,14 +65,40 @@ func (c *Client) endRoomLocked(r *Room, err error) {
 	}
 }
 
-// leaveLocked leaves a room; the channel is closed when the server knows. A new
-// join of the same name waits for that: until then, what comes is meant for this membership.
+// givenLocked makes the room that the application has made the client a member of.
+func (c *Client) givenLocked(name string) *Room {
+	opts := c.opts.Joined
+	opts.Position = Position{} // it is of one room
+	r := c.addRoomLocked(name, opts)
+	r.given = true
+	return r
+}
+
+// leftLocked gives up a room because the application has ended the membership (P5.5).
+func (c *Client) leftLocked(r *Room, reason string) {
+	joined := r.joined
+	r.up = false
+	c.quitLocked(r, removed(r.name, reason)) // takes back a join that is on its way
+	if joined {
+		e := tell(r.opts.OnLeft, r, reason)
+		e.room = r
+		c.pushEventLocked(e)
+	}
+}
+
+// leaveLocked leaves a room for the application: none of its handlers is called any more.
 func (c *Client) leaveLocked(r *Room) <-chan struct{} {
+	r.muted = true
+	return c.quitLocked(r, notMember(r.name))
+}
+
+// quitLocked leaves a room; the channel is closed when the server knows. A new
+// join of the same name waits for that: until then, what comes is meant for this membership.
+func (c *Client) quitLocked(r *Room, why error) <-chan struct{} {
 	done := make(chan struct{})
 	member := !r.left && (r.up || r.joining)
-	r.muted = true
 	if !r.left {
-		c.endRoomLocked(r, notMember(r.name))
+		c.endRoomLocked(r, why)
 	}
 	if !member {
 		close(done)

@@ -56,6 +56,11 @@ type Options struct {
 	// Default: the newest of the inbox, nothing of the broadcast.
 	Inbox, Broadcast Position
 
+	// Joined are the handlers of rooms that the application makes the client a member of (Room.Join and Room.AddUser of the
+	// server). OnHistory is the first call; Client.Room knows the room, and Client.Join takes it over. After a
+	// reconnect it is joined again, with Joined.Username, if Authorize of the server lets the user. Joined.Position is not used.
+	Joined JoinOptions
+
 	// OnState is called after every change of the state. Where Buffer is full, only the newest change counts.
 	OnState func(ctx context.Context, c *Client, s StateChange)
 	// OnConnected is called after every connect, the first and the later ones.
@@ -124,6 +129,9 @@ type JoinOptions struct {
 	// OnRefused is the last call for a room that was joined, and that the server no longer lets the user
 	// join after a reconnect. err is a *parley.Error.
 	OnRefused func(ctx context.Context, r *Room, err error)
+	// OnLeft is the last call for a room in which the application has ended the membership: Room.RemoveUser and Room.Leave of
+	// the server. reason is for the user, and may be empty. The client does not join again by itself; a Join, also in OnLeft, is a new one.
+	OnLeft func(ctx context.Context, r *Room, reason string)
 }
 
 // setDefaults fills zero fields and reports what cannot work.

@@ -75,8 +75,15 @@ func (c *Client) dispatchLocked(k *conn, m inbound) {
 
 // dispatchRoomLocked carries out what is for a room, if that is joined.
 func (c *Client) dispatchRoomLocked(m inbound) {
+	if _, leaving := c.leaving[m.room]; leaving {
+		return
+	}
 	r := c.rooms[m.room]
-	if _, leaving := c.leaving[m.room]; r == nil || leaving {
+	switch {
+	case r != nil:
+	case m.typ == "history": // the application has joined it for us (P5.6)
+		r = c.givenLocked(m.room)
+	default:
 		return
 	}
 	switch m.typ {
@@ -90,6 +97,8 @@ func (c *Client) dispatchRoomLocked(m inbound) {
 		c.systemLocked(r, m)
 	case "signal":
 		c.signalledLocked(r, m)
+	case "left":
+		c.leftLocked(r, m.reason)
 	}
 }
 

@@ -10,18 +10,20 @@ import (
 	"github.com/parley-go/parley"
 )
 
-// Room is a room that was joined with [Client.Join]. It stays joined over
-// reconnects until Leave. All methods may be called concurrently, and from handlers.
+// Room is a room that was joined with [Client.Join], or by the application (Options.Joined). It stays joined over
+// reconnects until Leave, or until the application ends the membership (JoinOptions.OnLeft). All
+// methods may be called concurrently, and from handlers.
 type Room struct {
 	c    *Client
 	name string
-	opts JoinOptions
 	seq  uint64 // the order of joining
-	// settled is closed when the room was joined the first time, or given up.
-	settled chan struct{}
 
 	// Guarded by Client.mu:
+	opts JoinOptions
+	// settled is closed when the room was joined the first time, or given up.
+	settled chan struct{}
 	topic   topic
+	given   bool  // joined by the application, and not yet by Join
 	joining bool  // a join is not yet answered
 	up      bool  // joined on this connection
 	joined  bool  // was joined at some time
@@ -37,14 +39,15 @@ type Room struct {
 // waits for that, too. The room then stays joined, also over reconnects, until Leave. When
 // ctx ends first, the room is left. A refusal of the server is a *parley.Error. The handlers may be called before Join returns.
 //
-// Join of a room that is joined already is an error: its handlers could not be called.
+// Join of a room that is joined already is an error: its handlers could not be called. One that the application
+// has joined (Options.Joined) Join takes over: from now on these handlers are called, with the history first.
 func (c *Client) Join(ctx context.Context, name string, opts JoinOptions) (*Room, error) {
-	r, err := c.newRoom(name, opts)
+	r, settled, err := c.newRoom(name, opts)
 	if err != nil {
 		return nil, err
 	}
 	select {
-	case <-r.settled:
+	case <-settled:
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
@@ -59,25 +62,42 @@ func (c *Client) Join(ctx context.Context, name string, opts JoinOptions) (*Room
 	return nil, fmt.Errorf("client: join %q: %w", name, ctx.Err())
 }
 
-func (c *Client) newRoom(name string, opts JoinOptions) (*Room, error) {
+func (c *Client) newRoom(name string, opts JoinOptions) (r *Room, settled <-chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r = c.rooms[name]
 	switch {
 	case c.state.final():
-		return nil, parley.NewError(CodeClosed, c.err.Error())
+		return nil, nil, parley.NewError(CodeClosed, c.err.Error())
 	case name == "":
-		return nil, parley.NewError(parley.CodeBadRequest, "the name of a room must not be empty")
-	case c.rooms[name] != nil:
-		return nil, parley.NewError(parley.CodeBadRequest,
+		return nil, nil, parley.NewError(parley.CodeBadRequest, "the name of a room must not be empty")
+	case r != nil && !r.given:
+		return nil, nil, parley.NewError(parley.CodeBadRequest,
 			fmt.Sprintf("room %q is joined already: use Client.Room, or Leave it first", name))
+	case r == nil:
+		r = c.addRoomLocked(name, opts)
+	case r.joining: // the answer to that would be taken for the one to this
+		c.leaveLocked(r)
+		r = c.addRoomLocked(name, opts)
+	default:
+		r.beginLocked(opts)
 	}
-	r := &Room{
-		c: c, name: name, opts: opts, seq: c.nextSeqLocked(), settled: make(chan struct{}),
-		topic: topic{read: opts.Position, handed: opts.Position}, members: make(map[string]parley.Member),
-	}
-	c.rooms[name] = r
 	c.joinLocked(r)
-	return r, nil
+	return r, r.settled, nil
+}
+
+func (c *Client) addRoomLocked(name string, opts JoinOptions) *Room {
+	r := &Room{c: c, name: name, seq: c.nextSeqLocked(), members: make(map[string]parley.Member)}
+	r.beginLocked(opts)
+	c.rooms[name] = r
+	return r
+}
+
+// beginLocked makes r a room that waits to be joined.
+func (r *Room) beginLocked(opts JoinOptions) {
+	r.opts, r.settled = opts, make(chan struct{})
+	r.topic = topic{read: opts.Position, handed: opts.Position}
+	r.given, r.up, r.joined, r.told = false, false, false, false
 }
 
 // Name returns the name of the room.

@@ -30,7 +30,7 @@ export type ErrorCode =
  * - `disconnected`: the connection died after the request was sent, and repeating it could do it twice: calls and pages
  *   of history always, sends if their room was left meanwhile, or if the server took the client for another user after
  *   the reconnect (an anonymous user becomes another one when the server does not accept the session)
- * - `not_member`: the room was left, or joining it was refused
+ * - `not_member`: the room was left, by the page or by the application, or joining it was refused
  * - `closed`: the client has ended
  * - `too_large`: over the server's size limit; it was not sent
  */
@@ -209,6 +209,11 @@ export interface ClientEvents {
   error: { code: ErrorCode | "bad_message" | "token"; message: string; room?: string | undefined };
   /** The server is about to close; coming back is up to the client, after a random time between the two, in ms. */
   bye: { code: number; reason: string; retryMin: number; retryMax: number };
+  /**
+   * The application has made this client a member of a room that the page has not joined. Its events follow (`history` first), so listen to them at
+   * once; or call `client.join` later, which tells the history then. It is joined again after a reconnect, and left by `room.leave()`, as any room.
+   */
+  joined: Room;
   /** After every change of `client.unread`. */
   unread: { unread: number };
   /** The newest kept private messages and notifications, oldest first: on the first connect and after a `gap`. */
@@ -240,6 +245,11 @@ export interface RoomEvents<T = any> {
    */
   presence: { room: string; count: number; members?: Member[]; joined?: Member[]; left?: Member[] };
   signal: Signal;
+  /**
+   * The application has ended the membership, and this is the last event: the room is not joined again by itself, what waits for it
+   * is rejected with `not_member`. `client.join`, also in the listener, is a new one. `reason` is for the user, and may be empty.
+   */
+  left: { type: "left"; room: string; reason: string };
   /** Messages were missed that can't be had again; `history` follows. */
   gap: Gap;
   /** After a reconnect, or when a hole was filled: nothing is missing. The `missed` messages came as `message` just before. */
@@ -323,7 +333,8 @@ export interface Client {
   on<K extends keyof ClientEvents>(event: K, fn: (payload: ClientEvents[K]) => void): () => void;
   /**
    * Joins a room, at once or when connected. The same name gives the same Room until it is left.
-   * The options count when it is joined.
+   * The options count when it is joined. For a room that the application has joined (`joined`), the first call of the page does, too: its
+   * `history` comes (again), or what was missed since `since`.
    */
   join<T = any>(room: string, options?: JoinOptions): Room<T>;
   /** Sends to a user id or a client id. Waits for a connection and survives its loss, as `room.send`. */

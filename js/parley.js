@@ -28,10 +28,9 @@ const WINDOW = 50; // requests on the way: who sends at once all that waited get
 /** Close codes after which nobody comes back by himself (section 7). */
 const FINAL = /^(100[^1456]|41..)$/;
 /** Refusals that pass. */
-const PASSING = ["unavailable", "rate_limited", "closing"];
-/** What a request without an answer is rejected with. */
-const LATE = ["timeout", "no answer"];
-const TOO_LARGE = ["too_large", "too large"];
+const PASSING = /^(unavailable|rate_limited|closing)$/;
+/** What a request without an answer is rejected with, and how a connection without one has ended. */
+const LATE = "timeout";
 /** Events of the page after which a connection may be worth less, or a new one more. */
 const WAKE = ["online", "pageshow", "pagehide", "visibilitychange"];
 
@@ -42,21 +41,20 @@ const isString = (v) => typeof v === "string";
 const isCount = (v) => Number.isSafeInteger(v) && v >= 0;
 
 const list = (is) => (v) => Array.isArray(v) && v.every(is);
-const any = () => true;
 const KINDS = {
   "": isString,
   n: isCount,
   b: (v) => v === !!v,
-  a: list(any),
+  a: Array.isArray,
   s: list(list(isCount)),
   m: list((x) => isString(x?.userId) && isString(x.username)),
-  x: any,
+  x: () => true,
 };
 
 /** Where a message stands in its topic; undefined in topics that keep no history. */
 const positionOf = ({ epoch, offset }) => (epoch && isCount(offset) ? { epoch, offset } : undefined);
 
-const failure = (code, message) => Object.assign(new Error(message), { name: "ParleyError", code });
+const failure = (code, message = code) => Object.assign(new Error(message), { name: "ParleyError", code });
 const notIn = (room) => failure("not_member", `not in ${room}`);
 const random = (min, max) => min + Math.random() * Math.max(0, max - min);
 // Timers and durations must not depend on the wall clock, which may jump.
@@ -77,9 +75,8 @@ function emitter() {
     },
     emit(event, payload) {
       for (const listener of [...all]) {
-        if (listener.event !== event || !all.has(listener)) continue; // unsubscribed by one before it
         try {
-          listener.fn(payload);
+          if (listener.event === event && all.has(listener)) listener.fn(payload); // else unsubscribed by one before it
         } catch (e) {
           // It must be seen, and it must not stop the client or the next listener.
           queueMicrotask(() => {
@@ -98,8 +95,10 @@ function emitter() {
  *
  * What belongs to one client is in this closure, so that nothing but the client and its rooms can reach it.
  */
-export function connect(url, options = {}) {
-  const { token, WebSocket = globalThis.WebSocket, backoff: { min = 500, max = 20000 } = {}, queue = 100, timeout = 120000 } = options;
+export function connect(
+  url,
+  { token, WebSocket = globalThis.WebSocket, backoff: { min = 500, max = 20000 } = {}, queue = 100, timeout = 120000 } = {},
+) {
   const { on, emit, mute } = emitter();
   const prefix = base64url(crypto.getRandomValues(new Uint8Array(12)));
   const timers = new Set(); // those of the connection or of the wait for it
@@ -132,7 +131,7 @@ export function connect(url, options = {}) {
     closeReason: "",
     unread: 0,
     on,
-    join: (name, o) => (rooms.get(name) ?? enter(name, o)).room,
+    join,
     private: (targetId, message) => request({ type: "private", targetId, message }),
     broadcast: (message) => request({ type: "broadcast", message }),
     call: async (method, data) => (await request({ type: "call", method, data }, all, "reply")).data,
@@ -145,7 +144,8 @@ export function connect(url, options = {}) {
     close: () => end(1000, ""),
   };
 
-  // A topic is what has positions: a room, the inbox, the broadcast. up: joined on this connection. held: what is to be
+  // A topic is what has positions: a room, the inbox, the broadcast. up: joined on this connection. join: its join is on the
+  // way. asked: the page has joined it, not the application alone. held: what is to be
   // sent waits for a moment. synced: its history has come once. tried: the offset from where a reconnect was to fill a hole.
   const inbox = { emit, tag: { topic: "inbox" }, types: ["private", "notification"] };
   const all = { emit, tag: { topic: "broadcast" }, types: ["broadcast"] }; // and what belongs to no room is sent here
@@ -153,7 +153,7 @@ export function connect(url, options = {}) {
   // ---- connection ----
 
   const gone = () => failure("closed", client.closeReason || "ended");
-  const tellError = (code, message, room) => emit("error", { code, message, room });
+  const tellError = (code, message = code, room) => emit("error", { code, message, room });
 
   function setState(state, retryIn) {
     if (state === client.state) return;
@@ -178,8 +178,7 @@ export function connect(url, options = {}) {
     const old = ws;
     stopTimers();
     leaving.clear();
-    ws = undefined;
-    up = undefined;
+    ws = up = undefined;
     onTheWay = 0;
     early = [];
     for (const topic of [all, inbox, ...rooms.values()]) topic.up = topic.held = topic.join = undefined;
@@ -190,7 +189,7 @@ export function connect(url, options = {}) {
   async function open() {
     const mine = reset();
     opened = now();
-    later(CONNECT_MS, () => lost(1006, LATE[1]));
+    later(CONNECT_MS, () => lost(1006, LATE));
     setState("connecting");
     await null; // the caller of connect() listens from now on
     if (mine !== attempt) return;
@@ -206,16 +205,15 @@ export function connect(url, options = {}) {
       return;
     }
     if (mine !== attempt) return;
-    let socket;
     try {
-      socket = ws = new WebSocket(url.href, protocols(credentials));
+      ws = new WebSocket(url.href, protocols(credentials));
     } catch (e) {
       // A URL or scheme that the browser does not allow: it will not do so later.
       return end(1006, `${e?.message ?? e}`);
     }
-    socket.onmessage = (e) => ws === socket && receive(e.data);
-    socket.onclose = (e) => ws === socket && lost(e.code, e.reason);
-    socket.onerror = () => {}; // a close follows
+    ws.onmessage = (e) => mine === attempt && receive(e.data);
+    ws.onclose = (e) => mine === attempt && lost(e.code, e.reason);
+    ws.onerror = () => {}; // a close follows
   }
 
   /** The version, and what the server should know from the beginning (P1.3, P1.8, P1.10): never in the URL. */
@@ -261,8 +259,8 @@ export function connect(url, options = {}) {
     client.closeReason = reason;
     pending.forEach((p) => settle(p).reject(gone()));
     rooms.forEach((topic) => {
-      topic.mute();
       topic.reject(gone());
+      topic.mute();
     });
     setState(state);
     mute();
@@ -299,7 +297,7 @@ export function connect(url, options = {}) {
       // A timer that is late ran on a machine that slept: what came meanwhile has not been read yet.
       const late = !again && now() - start > 2 * PROBE_MS;
       if (late || before !== received) probe(late);
-      else lost(1006, LATE[1]);
+      else lost(1006, LATE);
     });
   }
 
@@ -322,13 +320,12 @@ export function connect(url, options = {}) {
    */
   function request(message, topic = all, answer = "ack") {
     return new Promise((resolve, reject) => {
-      const { type, room } = message;
       if (over) throw gone();
-      if (topic.gone) throw notIn(room);
-      if (answer && !ready(topic) && [...pending.values()].filter((p) => p.answer).length >= queue) throw failure("queue_full", "queue full");
+      if (topic.gone) throw notIn(message.room);
+      if (answer && !ready(topic) && [...pending.values()].filter((p) => p.answer).length >= queue) throw failure("queue_full");
       const id = newId();
-      const p = { id, type, text: JSON.stringify({ ...message, id }), answer, topic, resolve, reject };
-      p.timer = after(timeout, () => drop(p, ...LATE));
+      const p = { id, type: message.type, text: JSON.stringify({ ...message, id }), answer, topic, resolve, reject };
+      p.timer = after(timeout, () => drop(p, LATE));
       pending.set(id, p);
       answer ? flush() : send(p);
     });
@@ -346,12 +343,12 @@ export function connect(url, options = {}) {
 
   function send(p) {
     // The server knows ids for a limited time, also while this machine sleeps and its timers stand still.
-    if (Date.now() - p.at > timeout) drop(p, ...LATE);
+    if (Date.now() - p.at > timeout) drop(p, LATE);
     else if (write(p.text)) {
       p.on = attempt;
       p.at ??= Date.now();
       onTheWay++;
-    } else drop(p, ...TOO_LARGE);
+    } else drop(p, "too_large");
   }
 
   /** False if the server would close the connection because of the size. */
@@ -362,7 +359,7 @@ export function connect(url, options = {}) {
   }
 
   function fire(message) {
-    if (up && !write(JSON.stringify(message))) tellError(...TOO_LARGE);
+    if (up && !write(JSON.stringify(message))) tellError("too_large");
   }
 
   /** Takes a request off the list; an answered broadcast moves the position. */
@@ -396,8 +393,8 @@ export function connect(url, options = {}) {
     const p = pending.get(id);
     if (!p) {
       // "connected" has told about the session; and what was asked by nobody who still waits is over.
-      if (code !== "bad_session" && !id?.startsWith(prefix)) tellError(code, message);
-    } else if (p.answer !== "ack" || p.topic.gone || !PASSING.includes(code)) drop(p, code, message);
+      if (code !== "bad_session" && !id?.includes(prefix)) tellError(code, message);
+    } else if (p.answer !== "ack" || p.topic.gone || !PASSING.test(code)) drop(p, code, message);
     else {
       // Perhaps stored, perhaps not: only the same id is safe to send again. Others wait, too, to stay in order.
       const topic = code === "rate_limited" ? all : p.topic;
@@ -411,8 +408,23 @@ export function connect(url, options = {}) {
 
   // ---- rooms ----
 
-  function enter(name, { username, since } = {}) {
-    const topic = { ...emitter(), username, position: positionOf(since ?? {}), types: ["message"] };
+  /**
+   * The room of this name. One that the application has joined (P5.6) is asked for anew when the page joins it first, so
+   * that its history is told. If it is just coming back it is left before: else the answer to that would be taken for this.
+   */
+  function join(name, { username, since } = {}) {
+    let topic = rooms.get(name);
+    if (!topic?.asked) {
+      if (topic?.join) topic = leave(topic);
+      topic ??= enter(name);
+      Object.assign(topic, { asked: true, up: false, synced: false, username, position: positionOf({ ...since }) });
+      ask(topic);
+    }
+    return topic.room;
+  }
+
+  function enter(name) {
+    const topic = { ...emitter(), name, types: ["message"] };
     topic.room = {
       name,
       members: new Map(),
@@ -429,26 +441,19 @@ export function connect(url, options = {}) {
     };
     topic.room.joined.catch(() => {}); // not everybody waits for it
     if (over) topic.reject(gone());
-    else {
-      rooms.set(name, topic);
-      join(topic);
-    }
+    else rooms.set(name, topic);
     return topic;
   }
 
-  async function join(topic) {
-    const { room: { name }, username, position } = topic;
+  async function ask(topic) {
+    const { name } = topic;
     if (!up || topic.join || topic.gone || leaving.has(name)) return;
     const mine = (topic.join = {});
     try {
-      await request({ type: "join", room: name, username, ...position }, all, "");
+      await request({ type: "join", room: name, username: topic.username, ...topic.position }, all, "");
     } catch (e) {
       if (topic.join !== mine) return; // of an earlier connection, or answered
-      const again = () => {
-        topic.join = undefined;
-        join(topic);
-      };
-      if (topic.gone || passes(e, again)) return;
+      if (topic.gone || passes(e, () => ask(topic, (topic.join = undefined)))) return;
       forget(topic, e);
       tellError(e.code, e.message, name);
     }
@@ -456,11 +461,11 @@ export function connect(url, options = {}) {
 
   /** Whether an error passes; then fn is called later, if the connection still stands. */
   function passes({ code }, fn) {
-    return (PASSING.includes(code) || code === LATE[0]) && !later(jitter(3), fn);
+    return (PASSING.test(code) || code === LATE) && !later(jitter(3), fn);
   }
 
   function forget(topic, error) {
-    rooms.delete(topic.room.name);
+    rooms.delete(topic.name);
     topic.up = false;
     topic.gone = true;
     topic.reject(error);
@@ -469,16 +474,22 @@ export function connect(url, options = {}) {
     }
   }
 
-  function leave(topic) {
-    const { name } = topic.room;
-    topic.mute();
+  /**
+   * Leaves, or takes the news that the application has ended the membership (P5.5). Then a join that is on its way is
+   * taken back: the server may have got it after that.
+   */
+  function leave(topic, news) {
     if (topic.gone) return;
-    const member = topic.up || topic.join;
+    const { name } = topic;
+    const member = topic.join || (topic.up && !news);
     forget(topic, notIn(name));
-    if (!member) return;
-    // A join of the same name waits for the answer: until then, what comes is still meant for this one.
-    leaving.add(name);
-    depart(name);
+    if (member) {
+      // A join of the same name waits for the answer: until then, what comes is still meant for this one.
+      leaving.add(name);
+      depart(name);
+    }
+    if (news) deliver(news, topic);
+    topic.mute();
   }
 
   async function depart(name) {
@@ -489,13 +500,15 @@ export function connect(url, options = {}) {
     }
     leaving.delete(name);
     const next = rooms.get(name);
-    if (next) join(next);
+    if (next) ask(next);
   }
 
-  function history(h, topic = all) {
-    if (h.id !== undefined) return answer(h);
+  function history(h, known) {
+    if (h.id) return answer(h);
+    const topic = known ?? enter(h.room);
     topic.join = undefined;
     topic.up = true;
+    if (!known) emit("joined", topic.room); // by the application (P5.6)
     flush();
     replay(h, topic);
     topic.resolve?.(topic.room);
@@ -556,11 +569,12 @@ export function connect(url, options = {}) {
   function live(m, topic) {
     const { position: at } = topic;
     const next = positionOf(m);
+    if (!topic.up) return; // its history has it
     if (at && next) {
       const known = at.epoch === next.epoch;
       // The ack of a resend may name a log that is no more: it says nothing about this one.
       if (known ? next.offset <= at.offset : !m.type) return true;
-      if (!known || next.offset > at.offset + 1) return void (topic.room ? join : hole)(topic, m);
+      if (!known || next.offset > at.offset + 1) return void (topic.room ? ask : hole)(topic, m);
     }
     topic.position = next ?? at;
     deliver(m, topic);
@@ -569,7 +583,7 @@ export function connect(url, options = {}) {
 
   /** A broadcast, or the ack of one of this client, which itself is not sent to it. */
   function broadcast(m) {
-    if (live(m, all)) for (const next of early.splice(0)) if (up) broadcast(next);
+    if (live(m, all)) early.splice(0).forEach((next) => up && broadcast(next));
   }
 
   /**
@@ -603,9 +617,7 @@ export function connect(url, options = {}) {
   function tally({ unread, version, epoch = inbox.position?.epoch }) {
     if (!(unread >= 0 && version >= inbox.version && epoch === inbox.position?.epoch)) return;
     inbox.version = version;
-    if (unread === client.unread) return;
-    client.unread = unread;
-    emit("unread", { unread });
+    if (unread !== client.unread) emit("unread", { unread: (client.unread = unread) });
   }
 
   /** Takes what belongs to the inbox, and tells the server that it has arrived: at once, or when a second has passed. */
@@ -627,10 +639,10 @@ export function connect(url, options = {}) {
 
   // ---- messages of the server ----
 
-  const malformed = () => tellError("bad_message", "malformed");
+  const malformed = () => tellError("bad_message");
 
   /**
-   * By type: what is done with a message (topic is that of m.room, if it is joined), what is read of it, and what that
+   * By type: what is done with a message (topic is that of m.room, or the broadcast), what is read of it, and what that
    * must be: a string, or n a count, b a boolean, a an array, s an array of spans, m one of members, x anything; "?" marks what may be
    * missing. A message that differs is malformed; other keys are not read and not passed on (P1.6).
    */
@@ -645,6 +657,7 @@ export function connect(url, options = {}) {
     message: [live, "room userId username content:x timestamp:n"],
     presence: [presence, "room count:n members:m? joined:m? left:m?"],
     system: [deliver, "room content"],
+    left: [(m, topic) => leave(topic, m), "room reason"],
     signal: [deliver, "room? senderId username? name data:x"],
     inbox: [personal, "id? messages:a recovered:b? code? more:b? truncated:n? read:s? archived:s?"],
     private: [personal, "senderId message:x timestamp:n?"],
@@ -680,8 +693,10 @@ export function connect(url, options = {}) {
     if (m === undefined) malformed(); // and of unknown types nothing is told (P1.6)
     if (!m) return;
     if (m.id === probing) probing = undefined;
-    const topic = leaving.has(m.room) ? undefined : rooms.get(m.room);
-    if (topic || m.room === undefined || m.id !== undefined) types[m.type][0](m, topic);
+    // Of a room that is being left only answers count; of one that is not known its history says that it is joined (P5.6).
+    if (leaving.has(m.room) && !m.id) return;
+    const topic = m.room === undefined ? all : rooms.get(m.room);
+    if (topic || m.type === "history") types[m.type][0](m, topic);
   }
 
   function connected(m) {
@@ -709,14 +724,14 @@ export function connect(url, options = {}) {
     maxSize = m.maxMessageSize;
     if (m.pingInterval) watch(Math.max(m.pingInterval, PROBE_MS), received);
     all.position ??= positionOf(m); // if there was one its history follows, now or later (P4.11, P5.4)
-    rooms.forEach((topic) => join(topic));
+    rooms.forEach(ask);
     flush();
     setState("connected");
     emit("connected", { clientId, userId, username, resumed });
   }
 
   if (!WebSocket) throw new TypeError("pass options.WebSocket");
-  url = new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
+  url = new URL(url, globalThis.document?.baseURI ?? globalThis.location);
   url.protocol = url.protocol.replace("http", "ws");
   url.hash = "";
   listen("add");

@@ -29,7 +29,8 @@ export interface UseRoom<T = any> {
    */
   gap: RoomEvents<T>["gap"] | undefined;
   /**
-   * Why the room is over: joining it was refused, at first or after a reconnect, or the client has ended. The next
+   * Why the room is over: joining it was refused, at first or after a reconnect, the application has ended the membership (the
+   * code is `left`, the message its reason, which may be empty), or the client has ended. The next
    * component that mounts when no other uses the room tries again.
    */
   error: ParleyError | ClientEvents["error"] | undefined;

@@ -46,6 +46,7 @@ function open(client, name, { limit = 1000, ...options } = {}) {
     set(all.length > most ? { messages: all.slice(-most), more: true } : { messages: all });
   });
   room.on("gap", (gap) => set({ gap }));
+  room.on("left", ({ reason }) => fail({ code: "left", message: reason, room: name }));
   use.close = () => {
     stop();
     room.leave();

@@ -72,7 +72,7 @@ export async function start(options = {}) {
     ...options,
   });
   const events = record(client, [
-    "state", "connected", "broadcast", "private", "notification", "signal", "error", "bye", "inbox", "gap", "recovered", "marked",
+    "state", "connected", "broadcast", "private", "notification", "signal", "error", "bye", "inbox", "gap", "recovered", "marked", "joined",
   ]);
   await settled();
   return { client, sockets, events, socket: () => sockets.at(-1), states: () => events.filter(([e]) => e === "state").map(([, p]) => p.state) };
@@ -85,7 +85,7 @@ export async function online(options = {}, connected = {}) {
   return t;
 }
 
-export const ROOM_EVENTS = ["message", "history", "system", "presence", "signal", "gap", "recovered"];
+export const ROOM_EVENTS = ["message", "history", "system", "presence", "signal", "gap", "recovered", "left"];
 
 /** The list that fills with [event, payload]. */
 export function record(emitter, names) {

@@ -8,7 +8,7 @@ fakeTime({ beforeEach, afterEach });
 
 const TYPES = [
   "connected", "broadcast", "private", "notification", "inbox", "message", "history", "system", "presence", "signal",
-  "ack", "reply", "pong", "error", "bye", "new-type", "__proto__", "constructor", "toString",
+  "ack", "reply", "pong", "error", "bye", "left", "new-type", "__proto__", "constructor", "toString",
 ];
 const FIELDS = [
   "id", "room", "userId", "clientId", "username", "senderId", "content", "message", "messages", "data", "timestamp",
@@ -84,7 +84,10 @@ describe("hostile messages", () => {
           assert.doesNotThrow(() => t.socket().raw(known));
         }
         await settled();
-        for (const [event, p] of [...t.events, ...recorded.flat()]) checkPayload(event, p);
+        for (const [event, p] of [...t.events, ...recorded.flat()]) {
+          if (event === "joined") assert.equal(typeof p.name, "string"); // a Room
+          else checkPayload(event, p);
+        }
         assert.equal({}.polluted, undefined);
         assert.equal([].polluted, undefined);
         assert.deepEqual(prototypes(), before);
@@ -117,6 +120,7 @@ describe("hostile messages", () => {
       '{"type":"history","room":"r"}', '{"type":"history","room":"r","messages":{}}', '{"type":"ack"}', '{"type":"error"}',
       '{"type":"presence","room":"r","count":"1"}', '{"type":"presence","room":"r","count":1,"members":[{"userId":1,"username":"x"}]}',
       '{"type":"presence","room":"r","count":1,"joined":{"length":1}}', '{"type":"bye","code":4000}', '{"type":"signal","senderId":"u"}',
+      '{"type":"left","room":"r"}', '{"type":"left","room":"r","reason":null}',
       '{"type":"broadcast","message":1}', '{"type":"private","message":1}', '{"type":"inbox","messages":"x"}',
       '{"type":"inbox","messages":[],"read":[1]}', '{"type":"inbox","messages":[],"archived":{}}', '{"type":"inbox","messages":[],"read":[[1,"2"]]}',
       '{"type":"inbox","messages":[],"truncated":-1}', '{"type":"marked","as":"read"}', '{"type":"marked","as":1,"offsets":[]}',

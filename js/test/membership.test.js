@@ -1,4 +1,5 @@
-// Joining and leaving in any order, over any network: the last action wins, and no ghost stays (F30).
+// Joining and leaving in any order, by the page and by the application (P5.5, P5.6), over any network: the last action
+// wins, and no ghost stays (F30).
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, test } from "node:test";
 import fc from "fast-check";
@@ -23,6 +24,24 @@ class Server {
     if (this.members?.has(room)) this.outbox.push({ type: "message", room, userId: "u", username: "n", content: offset, timestamp: 1, epoch: "e", offset });
   }
 
+  /** The application joins the client to a room, or ends its membership. */
+  give(room) {
+    if (!this.members || this.members.has(room)) return;
+    this.members.add(room);
+    this.outbox.push(this.history(room));
+  }
+
+  kick(room, reason) {
+    if (this.members?.delete(room)) this.outbox.push({ type: "left", room, reason });
+  }
+
+  history(room, since) {
+    const top = this.tops.get(room);
+    const missed = Array.from({ length: top - (since ?? 0) }, (_, i) => i + 1 + (since ?? 0));
+    const messages = missed.map((offset) => ({ type: "message", room, userId: "u", username: "n", content: offset, timestamp: 1, epoch: "e", offset }));
+    return { type: "history", room, epoch: "e", offset: top, messages, ...(since !== undefined && { recovered: true }) };
+  }
+
   take(refuse) {
     const m = this.socket?.sent[this.taken];
     if (!m) return false;
@@ -33,10 +52,7 @@ class Server {
     else if (m.type === "leave") this.members.delete(m.room);
     else {
       this.members.add(m.room);
-      const top = this.tops.get(m.room);
-      const missed = Array.from({ length: top - (m.offset ?? 0) }, (_, i) => i + 1 + (m.offset ?? 0));
-      const messages = missed.map((offset) => ({ type: "message", room: m.room, userId: "u", username: "n", content: offset, timestamp: 1, epoch: "e", offset }));
-      this.outbox.push({ type: "history", room: m.room, epoch: "e", offset: top, messages, ...(m.offset !== undefined && { recovered: true }) });
+      this.outbox.push(this.history(m.room, m.offset));
     }
     this.outbox.push(answer);
     return true;
@@ -52,6 +68,7 @@ class Server {
 const step = fc.oneof(
   { weight: 3, arbitrary: fc.tuple(fc.constant("join"), fc.constantFrom(...NAMES)) },
   { weight: 3, arbitrary: fc.tuple(fc.constant("leave"), fc.constantFrom(...NAMES)) },
+  { weight: 2, arbitrary: fc.tuple(fc.constantFrom("give", "kick"), fc.constantFrom(...NAMES)) },
   { weight: 2, arbitrary: fc.tuple(fc.constant("publish"), fc.constantFrom(...NAMES)) },
   { weight: 4, arbitrary: fc.tuple(fc.constantFrom("take", "take", "take", "refuse")) },
   { weight: 5, arbitrary: fc.tuple(fc.constant("deliver")) },
@@ -60,6 +77,8 @@ const step = fc.oneof(
 
 test("the last action wins, on both sides, and each room hears its own messages only", async () => {
   let left = 0;
+  let kicked = 0;
+  let given = 0;
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 150, size: "max" }), async (steps) => {
       const t = await start();
@@ -68,21 +87,46 @@ test("the last action wins, on both sides, and each room hears its own messages 
       const all = []; // every Room ever: { room, events, left }
       const attachNew = () => t.socket() !== server.socket && !server.gone?.has(t.socket()) && server.attach(t.socket());
       server.gone = new Set();
+      const add = (room, asked) => {
+        for (const old of all) assert.notEqual(old.room, room);
+        room.joined.catch(() => {});
+        rooms.set(room.name, room);
+        const entry = { room, asked, events: record(room, ROOM_EVENTS) };
+        all.push(entry);
+        room.on("left", ({ reason }) => {
+          kicked++;
+          assert.equal(reason, "why");
+          assert.equal(rooms.get(room.name), room);
+          over(room.name);
+        });
+      };
+      const over = (name) => {
+        const entry = all.find(({ room }) => room === rooms.get(name));
+        if (entry) entry.left = entry.events.length;
+        rooms.delete(name);
+      };
+      t.client.on("joined", (room) => {
+        given++;
+        assert.ok(!rooms.has(room.name));
+        add(room, false);
+      });
       const does = {
         join(name) {
-          if (rooms.has(name)) return assert.equal(t.client.join(name), rooms.get(name));
+          const before = rooms.get(name);
+          const entry = all.find(({ room }) => room === before);
           const room = t.client.join(name);
-          for (const old of all) assert.notEqual(old.room, room);
-          room.joined.catch(() => {});
-          rooms.set(name, room);
-          all.push({ room, events: record(room, ROOM_EVENTS) });
+          if (entry?.asked) assert.equal(room, before);
+          if (room !== before) {
+            over(name); // it was coming back, and is left for the new one
+            add(room, true);
+          } else entry.asked = true;
         },
         leave(name) {
           rooms.get(name)?.leave();
-          const entry = all.find(({ room }) => room === rooms.get(name));
-          if (entry) entry.left = entry.events.length;
-          rooms.delete(name);
+          over(name);
         },
+        give: (name) => server.give(name),
+        kick: (name) => server.kick(name, "why"),
         publish: (name) => server.publish(name),
         take: () => server.take(false),
         refuse: () => server.take(true),
@@ -130,4 +174,5 @@ test("the last action wins, on both sides, and each room hears its own messages 
     { numRuns: 500, includeErrorInReport: true },
   );
   assert.ok(left > 100, `rooms were left in ${left} runs only`);
+  assert.ok(kicked > 100 && given > 100, `${kicked} memberships were ended by the application, ${given} begun`);
 });

@@ -124,7 +124,7 @@ describe("the types", () => {
     const table = code.slice(code.indexOf("const types = {"), code.indexOf("/** The known and well-typed"));
     const told = new Set([...code.matchAll(/\bemit\("(\w+)"/g)].map((m) => m[1]));
     for (const [, type] of table.matchAll(/^ {4}(\w+): \[(?:live|personal|deliver|broadcast|history),/gm)) told.add(type);
-    told.add("bye");
+    for (const type of ["bye", "left"]) told.add(type);
     const types = read("parley.d.ts");
     const declared = ["ClientEvents", "RoomEvents"].flatMap((name) => {
       const body = types.match(new RegExp(`export interface ${name}\\b[^{]*\\{([\\s\\S]*?)\\n\\}`))[1];

@@ -113,6 +113,42 @@ describe("useRoom", () => {
     u.client.close();
   });
 
+  test("the application ends the membership: the reason is the error, and who mounts later joins anew", async () => {
+    const t = await online();
+    const { render, unmount } = root();
+    const p = room(t.client);
+    await render(h(p.Probe));
+    await say(t.socket(), history([1]), { type: "left", room: "r", reason: "this is for members" });
+    assert.deepEqual(p.now().error, { code: "left", message: "this is for members", room: "r" });
+    assert.deepEqual(contents(p), ["m1"]);
+    await assert.rejects(p.now().send("x"), { code: "not_member" });
+    await unmount();
+    const again = root();
+    await again.render(h(p.Probe));
+    assert.equal(p.now().error, undefined);
+    await say(t.socket(), history([1, 2]));
+    assert.deepEqual(contents(p), ["m1", "m2"]);
+    assert.deepEqual(types(t.socket()), ["join", "join"]);
+    await again.unmount();
+    await pass(GRACE);
+    t.client.close();
+  });
+
+  test("a room that the application has joined before: its history is shown", async () => {
+    const t = await online();
+    await say(t.socket(), history([1]), message(2));
+    const { render, unmount } = root();
+    const p = room(t.client);
+    await render(strict(h(p.Probe)));
+    await say(t.socket(), history([1, 2]), message(3));
+    assert.deepEqual(contents(p), ["m1", "m2", "m3"]);
+    assert.deepEqual(types(t.socket()), ["join"]);
+    await unmount();
+    await pass(GRACE);
+    assert.deepEqual(types(t.socket()), ["join", "leave"]);
+    t.client.close();
+  });
+
   test("rooms of any name (S32)", async () => {
     const t = await online();
     const { render, unmount } = root();

@@ -17,7 +17,7 @@ test("no file of vectors is left out", () => {
 
 test("there are vectors of every type that the client reads", () => {
   assert.deepEqual([...new Set(server.map((v) => v.meaning.type))].sort(), [
-    "ack", "broadcast", "bye", "connected", "error", "expired", "history", "inbox", "marked", "message", "notification", "pong", "presence",
+    "ack", "broadcast", "bye", "connected", "error", "expired", "history", "inbox", "left", "marked", "message", "notification", "pong", "presence",
     "private", "reply", "signal", "system",
   ]);
 });
