@@ -26,6 +26,7 @@ export async function page(): Promise<void> {
   const stop: () => void = client.on("state", ({ state, retryIn }) => console.log(state, (retryIn ?? 0) / 1000));
   stop();
   client.on("connected", ({ clientId, userId, username, resumed }) => ids.push(clientId, userId, username ?? "", resumed ? "kept" : ""));
+  client.on("joined", (given) => given.on("message", (m) => console.log(given.name, m.content)));
   client.on("unread", ({ unread }) => console.log(unread + 1));
   client.on("broadcast", ({ senderId, clientId, message, offset }) => console.log(senderId, clientId?.length, message.any.thing, offset ?? 0));
   client.on("private", (m: Private) => console.log(m.senderId.length, m.message, m.timestamp ?? 0));
@@ -43,6 +44,7 @@ export async function page(): Promise<void> {
   const same: Room<Chat> = await room.joined;
   room.on("message", (m: Message<Chat>) => console.log(m.username, m.content.text, m.timestamp, m.offset));
   room.on("history", ({ messages, epoch, offset }) => console.log(messages[0]?.content.text, epoch, offset));
+  room.on("left", ({ room: name, reason }) => console.log(name.length, reason.length));
   room.on("system", ({ content }) => console.log(content.length));
   room.on("presence", ({ members, joined, left, count }) => console.log(members, joined?.[0]?.userId, left, count));
   room.on("signal", ({ senderId, username, name, data }) => console.log(senderId, username, name, data));
