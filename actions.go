@@ -119,8 +119,12 @@ func (c *Conn) onLeave(in *inbound) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	c.drop(m, 0)
-	return answer{}, nil
+	var ack *frame
+	if in.ID != "" {
+		ack = newFrame(appendAck(newBuffer(96), in.ID, "", 0, false))
+	}
+	done := c.drop(m, 0, ack) // else the application was faster
+	return answer{done: done}, nil
 }
 
 func (c *Conn) onHistory(in *inbound) (answer, error) {

@@ -272,7 +272,7 @@ func (c *Conn) cleanup() {
 		grace = 0
 	}
 	for _, m := range rooms {
-		c.drop(m, max(grace, 0))
+		c.drop(m, max(grace, 0), nil)
 	}
 	if inbox != nil && h.statuses != nil {
 		h.statuses.exit(c.userID, grace)

@@ -49,7 +49,7 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 		return r, err
 	}
 	if err != nil {
-		c.drop(m, 0)
+		c.drop(m, 0, nil)
 		c.settle(m, false)
 		return r, err
 	}
@@ -111,33 +111,23 @@ func (c *Conn) membership(room string) *membership {
 	return nil
 }
 
-// leave ends the membership in a room; nothing of the room is queued for c
-// any more when it returns. It reports whether there was one.
-func (c *Conn) leave(room string) bool {
-	m := c.membership(room)
-	return m != nil && c.drop(m, 0)
-}
-
-// leaveFor is leave for the application, and tells a v1 client why (P5.5).
+// leaveFor ends the membership in a room for the application, and tells a v1 client why (P5.5). Nothing of the room is queued for c
+// any more when it returns. It reports whether there was a membership.
 func (c *Conn) leaveFor(room, reason string) bool {
-	if !c.leave(room) {
+	m := c.membership(room)
+	if m == nil {
 		return false
 	}
-	if !c.v1 {
-		return true
+	var farewell *frame
+	if c.v1 {
+		farewell = newFrame(appendLeft(newBuffer(128), room, reason))
 	}
-	f := newFrame(appendLeft(newBuffer(128), room, reason))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// A client that has joined again meanwhile is in, and has to know that it is. One that joins from now on gets its history after this.
-	if c.find(room) < 0 {
-		_ = c.push(f) // if it ends, it need not know
-	}
-	return true
+	return c.drop(m, 0, farewell)
 }
 
-// drop removes a membership once. Whoever calls settle last finishes the leave.
-func (c *Conn) drop(m *membership, grace time.Duration) bool {
+// drop removes a membership once, and queues what tells the client so, unless that is nil: in one step, so that
+// the history of a join that follows comes after it. Whoever calls settle last finishes the leave.
+func (c *Conn) drop(m *membership, grace time.Duration, farewell *frame) bool {
 	c.mu.Lock()
 	i := slices.Index(c.rooms, m)
 	if i < 0 {
@@ -147,6 +137,9 @@ func (c *Conn) drop(m *membership, grace time.Duration) bool {
 	c.rooms = slices.Delete(c.rooms, i, i+1)
 	if !mutant("leave") {
 		m.topic.roster.remove(&m.sub)
+	}
+	if farewell != nil {
+		_ = c.push(farewell) // if it ends, it need not know
 	}
 	m.doomed, m.grace = true, grace
 	joining := m.joining

@@ -256,7 +256,7 @@ func TestManyRooms(t *testing.T) {
 				require.Equal(t, 1000, storedTopics(store))
 			}
 			for i := range 1000 {
-				require.True(t, c.leave(fmt.Sprint("room", from+i)))
+				require.True(t, c.leaveFor(fmt.Sprint("room", from+i), ""))
 			}
 			elapse(presenceTick)
 			require.Equal(t, 1, h.Stats().Topics)
