@@ -121,7 +121,7 @@ func TestLeaveGrace(t *testing.T) {
 		{"v1, normal end", true, func(d *direct) { d.end(CloseNormal, "") }, 0},
 		{"v1, disconnected", true, func(d *direct) { d.hub.disconnect("kim", "") }, 0},
 		{"v1, closed by the application for good", true, func(d *direct) { d.Close(4150, "") }, 0},
-		{"v1, left", true, func(d *direct) { d.leave("r") }, 0},
+		{"v1, left", true, func(d *direct) { d.leaveFor("r", "") }, 0},
 		{"plain, lost", false, func(d *direct) { d.end(CloseAbnormal, "") }, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
