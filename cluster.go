@@ -4,7 +4,12 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 )
+
+// carryTimeout is how long a topic waits for the Broker to take what it publishes. What takes longer comes from the Store
+// sooner, and until the Broker is known to be out of order, some seconds, each batch waits so long.
+const carryTimeout = time.Second
 
 // link is the subscription of a topic at the Broker.
 type link struct {
@@ -36,6 +41,13 @@ func (t *topic) attached() bool {
 	t.link.mu.Lock()
 	defer t.link.mu.Unlock()
 	return t.link.ended || t.link.unsubscribe != nil
+}
+
+// attachSoon is attach for whoever should not wait for a Broker that is known to be out of order; then comparing attaches.
+func (t *topic) attachSoon(ctx context.Context) {
+	if !t.hub.monitor.deaf() {
+		t.attach(ctx)
+	}
 }
 
 // attach subscribes the topic at the Broker, if it is not. What fails is
@@ -107,7 +119,7 @@ func (t *topic) tell(p packet) {
 	select {
 	case strays <- struct{}{}:
 		t.retain()
-		go func() { // ends with Options.StoreTimeout
+		go func() { // ends with carryTimeout
 			defer t.release()
 			t.hub.publish(t.name, p)
 			<-strays
@@ -118,7 +130,7 @@ func (t *topic) tell(p packet) {
 }
 
 func (h *Hub) publish(topic string, p packet) {
-	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
+	ctx, cancel := context.WithTimeout(h.ctx, min(carryTimeout, h.opts.StoreTimeout))
 	defer cancel()
 	if err := h.opts.Broker.Publish(ctx, topic, p.encode()); err != nil && h.ctx.Err() == nil {
 		h.stats.brokerErrors.Add(1)
@@ -177,16 +189,21 @@ func (t *topic) arrive(batch []*publication) {
 	for i, p := range batch[1:] {
 		next = next && p.log.Epoch == first.Epoch && (first.Epoch == "" || p.entry.Offset == batch[i].entry.Offset+1)
 	}
-	t.pending = append(t.pending, batch...)
 	lead := !t.running
 	t.running = true
-	alone := len(t.pending) == len(batch)
+	inline := lead && next && len(t.pending) == 0
+	if !inline {
+		t.pending = append(t.pending, batch...)
+	}
 	t.mu.Unlock()
-	switch {
-	case !lead:
-	case next && alone:
-		t.step()
-	default:
+	if inline {
+		t.process(batch)
+		t.mu.Lock()
+		lead = len(t.pending) > 0
+		t.running = lead
+		t.mu.Unlock()
+	}
+	if lead {
 		t.start()
 	}
 }

@@ -17,17 +17,20 @@ const (
 // watchTopics compares the topics in use with the Store: all of them every Options.SyncInterval, and at
 // once those of which the Broker says that something may be lost. It ends with the hub.
 func (m *monitor) watchTopics() {
+	last := time.Now()
 	for {
 		interval := m.hub.opts.SyncInterval
 		if m.deaf() {
 			interval = min(interval, deafSync)
 		}
-		tick := time.NewTimer(interval)
+		tick := time.NewTimer(interval - time.Since(last))
 		select {
 		case <-tick.C:
+			last = time.Now()
 			m.compare(func(*topic) bool { return true })
 		case <-m.hurried:
 			m.compare(func(t *topic) bool { return t.suspect.Load() })
+			time.Sleep(patience) // should the Broker have trouble without end
 		case <-m.hub.ctx.Done():
 			tick.Stop()
 			return
@@ -67,14 +70,15 @@ func (m *monitor) compare(match func(*topic) bool) {
 			t.release()
 		}
 	}()
-	m.subscribe(topics)
+	m.repair(topics)
 	type lag struct {
 		t    *topic
 		head Head
 	}
 	var behind []lag
 	var unmarked []*topic
-	for part := range slices.Chunk(topics, headsAtOnce) {
+	followed := slices.DeleteFunc(slices.Clone(topics), func(t *topic) bool { return !t.begun() })
+	for part := range slices.Chunk(followed, headsAtOnce) {
 		heads, err := m.heads(part)
 		if err != nil {
 			return // they stay suspect, and all are compared before long
@@ -98,7 +102,7 @@ func (m *monitor) compare(match func(*topic) bool) {
 		return
 	}
 	for _, l := range behind {
-		if l.t.behind(l.head) {
+		if !l.t.stands(l.head) {
 			l.t.submit(&publication{head: &l.head, remote: true})
 		}
 	}
@@ -130,25 +134,74 @@ func (m *monitor) heads(topics []*topic) ([]Head, error) {
 	return heads, nil
 }
 
-// behind reports whether the log of the Store goes on after what the members have got.
+// behind reports whether the log of the Store goes on after what the members have got, or, the second time that it seems so and
+// nothing has come meanwhile, ends before it.
 func (t *topic) behind(head Head) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.epoch != "" && head.Epoch != "" && (head.Epoch != t.epoch || head.Top > t.last)
+	if t.epoch == "" || head.Epoch == "" {
+		return false
+	}
+	if head.Epoch != t.epoch || head.Top >= t.last {
+		t.ahead = 0
+		return head.Epoch != t.epoch || head.Top > t.last
+	}
+	again := t.ahead == t.last
+	t.ahead = t.last
+	return again
 }
 
-// subscribe tries again where the Broker has refused a subscription.
-func (m *monitor) subscribe(topics []*topic) {
+// stands reports whether the members have got just what head says.
+func (t *topic) stands(head Head) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return head.Epoch == t.epoch && head.Top == t.last
+}
+
+// repair tries again, beside the comparing, where the Broker has refused a subscription, and where the Store did not tell how a log stands.
+func (m *monitor) repair(topics []*topic) {
+	var broken []*topic
+	for _, t := range topics {
+		if !t.attached() || t.keep.keeps() && !t.begun() && t.roster.count.Load() > 0 {
+			t.retain()
+			broken = append(broken, t)
+		}
+	}
+	if len(broken) == 0 && m.hub.control.begun() {
+		return
+	}
+	if m.repairing.Swap(true) {
+		for _, t := range broken {
+			t.release()
+		}
+		return
+	}
+	m.running.Go(func() {
+		defer m.repairing.Store(false)
+		ctx, cancel := context.WithTimeout(m.hub.ctx, m.hub.opts.StoreTimeout)
+		defer cancel()
+		_ = m.hub.beginControl(ctx) // or the next time
+		m.each(broken, func(t *topic) {
+			defer t.release()
+			t.attach(m.hub.ctx)
+			if t.name != topicControl {
+				_ = t.begin(m.hub.ctx)
+			}
+			t.suspect.Store(true)
+		})
+		m.hurry()
+	})
+}
+
+// each calls f for all topics, some at a time.
+func (m *monitor) each(topics []*topic, f func(*topic)) {
 	var all sync.WaitGroup
 	turns := make(chan struct{}, attachParallel)
 	for _, t := range topics {
-		if t.attached() {
-			continue
-		}
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			t.attach(m.hub.ctx)
+			f(t)
 		})
 	}
 	all.Wait()
@@ -170,14 +223,5 @@ func (t *topic) missesMarks(head Head) bool {
 
 // remark tells the devices on this node the read state of inboxes.
 func (m *monitor) remark(topics []*topic) {
-	var all sync.WaitGroup
-	turns := make(chan struct{}, attachParallel)
-	for _, t := range topics {
-		turns <- struct{}{}
-		all.Go(func() {
-			defer func() { <-turns }()
-			_ = t.readMarks(true) // else the next time round
-		})
-	}
-	all.Wait()
+	m.each(topics, func(t *topic) { _ = t.readMarks(true) }) // else the next time round
 }

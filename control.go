@@ -19,6 +19,8 @@ const (
 	askTimeout = 5 * time.Second
 	// askAgain is after how long those that have not answered are asked again: the Broker may have lost either.
 	askAgain = 500 * time.Millisecond
+	// maxAnswers is how many answers to questions of others a node sends at the same time.
+	maxAnswers = 64
 	// clockSkew is by how much the clocks of nodes may differ.
 	clockSkew = 10 * time.Second
 )
@@ -58,11 +60,13 @@ const (
 
 // asks are what this node has asked and not got all answers to, and what it was asked.
 type asks struct {
-	mu      sync.Mutex // guards the fields below; nothing else is locked while it is held
-	open    map[string]chan nodeAnswer
-	known   aging[*askAnswer] // by id; nil while it is carried out
-	rooms   []func()          // joins and leaves, in order
-	working bool              // a goroutine carries out rooms
+	answering chan struct{} // holds a token for each answer on its way
+
+	mu        sync.Mutex // guards the fields below; nothing else is locked while it is held
+	open      map[string]chan nodeAnswer
+	commands  aging[*askAnswer]   // by id; nil while it is carried out; kept as long as the log of commands
+	questions aging[*askAnswer]   // likewise, as long as somebody may ask again
+	moves     map[string][]func() // joins and leaves of a user and a room, in order; there while a goroutine carries them out
 }
 
 type nodeAnswer struct {
@@ -71,7 +75,10 @@ type nodeAnswer struct {
 }
 
 func newAsks() *asks {
-	return &asks{open: make(map[string]chan nodeAnswer), known: newAging[*askAnswer](IdempotencyWindow)}
+	return &asks{
+		answering: make(chan struct{}, maxAnswers), open: make(map[string]chan nodeAnswer), moves: make(map[string][]func()),
+		commands: newAging[*askAnswer](controlLog.Age), questions: newAging[*askAnswer](2 * askTimeout),
+	}
 }
 
 // answered takes an answer of a node.
@@ -90,11 +97,12 @@ func (a *asks) answered(node string, got askAnswer) {
 type gathered struct {
 	answers map[string]askAnswer // by node, this one included
 	missing []string             // names of the nodes that did not answer in time
+	failed  error                // of the Store: there may be more nodes
 }
 
 // err is nil if all nodes have answered.
 func (g gathered) err(what string) error {
-	var failed []error
+	failed := []error{g.failed}
 	for _, got := range g.answers {
 		if got.Error != "" {
 			failed = append(failed, errors.New("parley: "+what+": "+got.Error))
@@ -120,15 +128,15 @@ func (h *Hub) askNodes(ctx context.Context, a ask, stored bool) (gathered, error
 	if h.closing.Load() {
 		return gathered{}, ErrClosed
 	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	a.ID, a.Node = rand.Text(), h.node
 	own := make(chan askAnswer, 1)
 	h.perform(a, func(got askAnswer) { own <- got })
 	g := gathered{answers: make(map[string]askAnswer)}
 	var err error
 	if h.control != nil {
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
-		defer cancel()
-		to := make(chan nodeAnswer, 2*maxNodes)
+		to := make(chan nodeAnswer, maxAnswers)
 		h.asks.mu.Lock()
 		h.asks.open[a.ID] = to
 		h.asks.mu.Unlock()
@@ -176,12 +184,13 @@ func (h *Hub) gather(ctx context.Context, a ask, to <-chan nodeAnswer, g *gather
 	if mutant("gather-none") {
 		return
 	}
-	nodes, _ := h.monitor.living(ctx) // after an error: the last ones known
+	nodes, err := h.monitor.living(ctx) // after an error: the last ones known
+	g.failed = err
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	waiting := func() (names []string) {
 		for id, name := range nodes {
-			if _, ok := g.answers[id]; !ok {
+			if _, ok := g.answers[id]; !ok && !h.monitor.gone(id) {
 				names = append(names, name)
 			}
 		}
@@ -203,23 +212,48 @@ func (h *Hub) gather(ctx context.Context, a ask, to <-chan nodeAnswer, g *gather
 	}
 }
 
-// beginControl begins to follow the log of commands. Those since this node exists are carried out: it
-// has taken connections before it could read.
+// beginControl begins to follow the log of commands, before the first one that was given since this node exists: it
+// has taken connections before it could read. What it has carried out already it knows by its id.
 func (h *Hub) beginControl(ctx context.Context) error {
-	if h.control.begun() {
+	t := h.control
+	if t.begun() {
 		return nil
 	}
-	if err := h.control.begin(ctx); err != nil {
+	since := h.started.Add(-clockSkew).UnixMilli()
+	head, last, err := t.tailSince(ctx, since)
+	if err != nil {
 		return err
 	}
-	page, err := h.control.read(ctx, Query{Limit: maxPage})
-	since := h.started.Add(-clockSkew).UnixMilli()
-	for _, e := range page.Entries {
-		if e.Time >= since {
-			h.obey(&publication{entry: e})
+	t.mu.Lock()
+	if t.epoch == "" {
+		t.epoch, t.last, t.begunAt = head.Epoch, last, last
+	}
+	t.mu.Unlock()
+	t.submit(&publication{head: &head, remote: true}) // fills in what is between
+	return nil
+}
+
+// tailSince returns where the log ends, and the offset before its first entry since a time in milliseconds since 1970.
+func (t *topic) tailSince(ctx context.Context, since int64) (head Head, last int64, err error) {
+	for before := int64(0); ; before = last + 1 {
+		page, err := t.read(ctx, Query{Before: before, Limit: maxPage})
+		if err != nil {
+			return head, 0, err
+		}
+		if before == 0 {
+			head, last = Head{page.Log, page.Top}, page.Top
+		}
+		old := len(page.Entries)
+		for old > 0 && page.Entries[old-1].Time >= since {
+			old--
+		}
+		if old < len(page.Entries) {
+			last = page.Entries[old].Offset - 1
+		}
+		if old > 0 || len(page.Entries) == 0 {
+			return head, last, nil
 		}
 	}
-	return err
 }
 
 // obey carries out a command of the log.
@@ -234,13 +268,18 @@ func (h *Hub) obey(p *publication) {
 
 // asked carries out what another node asks, once, and answers, as often as it is asked. It does not block.
 func (h *Hub) asked(a ask) {
-	if a.Node == h.node || h.closing.Load() {
+	if a.Node == h.node {
 		return
 	}
+	memory := &h.asks.questions
+	switch a.Op {
+	case opDisconnect, opAdd, opRemove:
+		memory = &h.asks.commands
+	}
 	h.asks.mu.Lock()
-	known, ok := h.asks.known.get(a.ID)
+	known, ok := memory.get(a.ID)
 	if !ok {
-		h.asks.known.put(a.ID, nil)
+		memory.put(a.ID, nil)
 	}
 	h.asks.mu.Unlock()
 	if ok {
@@ -251,18 +290,24 @@ func (h *Hub) asked(a ask) {
 	}
 	h.perform(a, func(got askAnswer) {
 		h.asks.mu.Lock()
-		h.asks.known.put(a.ID, &got)
+		memory.put(a.ID, &got)
 		h.asks.mu.Unlock()
 		h.answer(a, got)
 	})
 }
 
-// answer sends an answer to who asked.
+// answer sends an answer to who asked. Above maxAnswers at a time they are left out: whoever needs one asks again.
 func (h *Hub) answer(a ask, got askAnswer) {
+	select {
+	case h.asks.answering <- struct{}{}:
+	default:
+		return
+	}
 	h.runStarts()
 	go func() { // ends with Options.StoreTimeout
 		defer h.runEnds()
 		h.publish(nodePrefix+a.Node, packet{Node: h.node, Answer: &got})
+		<-h.asks.answering
 	}()
 }
 
@@ -276,7 +321,7 @@ func (h *Hub) perform(a ask, done func(askAnswer)) {
 		}
 		got.Count = h.disconnect(a.User, a.Reason)
 	case opAdd, opRemove:
-		h.asks.inOrder(func() { done(h.moveUser(a)) })
+		h.asks.inOrder(a.Room+"\x00"+a.User, func() { done(h.moveUser(a)) })
 		return
 	case opNode:
 		got.Data = mustMarshal(h.nodeInfo())
@@ -294,25 +339,26 @@ func (h *Hub) perform(a ask, done func(askAnswer)) {
 	done(got)
 }
 
-// inOrder runs what may block in a goroutine, in the order of the calls.
-func (a *asks) inOrder(f func()) {
+// inOrder runs what may block in a goroutine, in the order of the calls with the same key. So a hook that does
+// the like for another room or user waits for nobody.
+func (a *asks) inOrder(key string, f func()) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.rooms = append(a.rooms, f)
-	if a.working {
+	waiting, working := a.moves[key]
+	a.moves[key] = append(waiting, f)
+	if working {
 		return
 	}
-	a.working = true
 	go func() { // ends when nothing is left
 		for {
 			a.mu.Lock()
-			if len(a.rooms) == 0 {
-				a.rooms, a.working = nil, false
+			if len(a.moves[key]) == 0 {
+				delete(a.moves, key)
 				a.mu.Unlock()
 				return
 			}
-			next := a.rooms[0]
-			a.rooms = a.rooms[1:]
+			next := a.moves[key][0]
+			a.moves[key] = a.moves[key][1:]
 			a.mu.Unlock()
 			next()
 		}

@@ -170,6 +170,16 @@ func clip(s string) string {
 	return s
 }
 
+// maxReason is what a close frame holds beside its code (RFC 6455, section 5.5.1).
+const maxReason = 123
+
+func clipReason(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
 func isNetworkError(err error) bool {
 	_, ok := errors.AsType[*net.OpError](err)
 	return ok || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)

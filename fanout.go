@@ -1,6 +1,8 @@
 package parley
 
 import (
+	"context"
+	"fmt"
 	"runtime"
 	"slices"
 	"time"
@@ -42,6 +44,9 @@ func (r *fanOutRun) add(p *publication) {
 	t.mu.Lock()
 	epoch, last, begunAt := t.epoch, t.last, t.begunAt
 	t.mu.Unlock()
+	if epoch == "" && t.name == topicControl {
+		return // beginControl finds it
+	}
 	if epoch != p.log.Epoch {
 		if epoch != "" && !r.restarted(p.log.Epoch, p.entry.Offset) {
 			return
@@ -106,11 +111,13 @@ func (r *fanOutRun) holds(p *publication) bool {
 	}
 	p.waits = true
 	if known {
-		t.early[i] = p // somebody waits for it
-		return true
+		t.arrived = append(t.arrived, t.early[i]) // whoever waits for that has its answer
+		t.early[i] = p
+	} else {
+		t.early = slices.Insert(t.early, i, p)
 	}
-	t.early = slices.Insert(t.early, i, p)
-	if len(t.early) == 1 {
+	if !t.poking {
+		t.poking = true
 		t.retain()
 		time.AfterFunc(patience, func() {
 			defer t.release()
@@ -123,7 +130,7 @@ func (r *fanOutRun) holds(p *publication) bool {
 // expire goes on without what has not come.
 func (r *fanOutRun) expire() {
 	t := r.topic
-	r.over = true
+	r.over, t.poking = true, false
 	for len(t.early) > 0 {
 		p := t.early[0]
 		t.early = t.early[1:]
@@ -139,13 +146,16 @@ func (r *fanOutRun) compare(head Head) {
 	t.mu.Lock()
 	epoch, last := t.epoch, t.last
 	t.mu.Unlock()
-	if epoch == "" || head.Epoch == epoch && head.Top <= last || mutant("nosync") {
+	switch {
+	case epoch == "" || head.Epoch == epoch && head.Top == last || mutant("nosync"):
 		return
-	}
-	if head.Epoch != epoch {
+	case head.Epoch != epoch:
 		if r.restarted(head.Epoch, head.Top+1) {
 			r.flush() // of the reset, which says how far it goes
 		}
+		return
+	case head.Top < last:
+		r.rewind(epoch, last)
 		return
 	}
 	t.hub.stats.brokerMissed.Add(uint64(head.Top - last))
@@ -153,10 +163,35 @@ func (r *fanOutRun) compare(head Head) {
 	r.reached(epoch, head.Top)
 }
 
+// rewind tells the members that the log ends before what they have got: the Store has lost its end, or
+// somebody has made up messages at the Broker.
+func (r *fanOutRun) rewind(epoch string, last int64) {
+	page, err := r.read(Query{})
+	if err != nil || page.Epoch != epoch || page.Top >= last {
+		return // it is so no more, or the next time round
+	}
+	r.reset(epoch, page.Top+1, codeAhead)
+	r.flush()
+}
+
+// read reads the log for the members. Many topics may have something to make up at the same time: they take turns.
+func (r *fanOutRun) read(q Query) (Page, error) {
+	h := r.topic.hub
+	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
+	defer cancel()
+	select {
+	case h.reads <- struct{}{}:
+		defer func() { <-h.reads }()
+	case <-ctx.Done():
+		return Page{}, fmt.Errorf("%w: too many reads wait: %w", ErrStore, ctx.Err())
+	}
+	return r.topic.read(ctx, q)
+}
+
 // exists asks the Store whether a message that another node tells of, and that
 // does not follow on the last one, is in the log: a made-up offset would silence the topic.
 func (r *fanOutRun) exists(p *publication) bool {
-	page, err := r.topic.read(r.topic.hub.ctx, Query{})
+	page, err := r.read(Query{})
 	if err != nil {
 		r.lost = true
 		return false
@@ -225,7 +260,7 @@ func (r *fanOutRun) flush() {
 func (r *fanOutRun) fill(epoch string, after, before int64) {
 	for after < before-1 && !mutant("nofill") {
 		limit := int(min(before-1-after, maxReplay))
-		page, err := r.topic.read(r.topic.hub.ctx, Query{Forward: true, After: after, Limit: limit})
+		page, err := r.read(Query{Forward: true, After: after, Limit: limit})
 		if err != nil {
 			r.lost = true
 			return
@@ -250,7 +285,7 @@ func (r *fanOutRun) fill(epoch string, after, before int64) {
 // restarted finds out whether there is a new log, and not an old one
 // whose message comes late, and tells the members of it, up to before an offset.
 func (r *fanOutRun) restarted(epoch string, before int64) bool {
-	page, err := r.topic.read(r.topic.hub.ctx, Query{})
+	page, err := r.read(Query{})
 	r.lost = r.lost || err != nil
 	if err != nil {
 		return false
@@ -273,15 +308,21 @@ func (r *fanOutRun) reset(epoch string, before int64, why Code) {
 		return
 	}
 	t := r.topic
-	r.restart = true
+	t.arrived, t.early = append(t.arrived, t.early...), nil
 	if t.name == topicControl {
-		t.hub.logError("parley: commands to all nodes were lost with the log of the Store (DisconnectUser and the like): repeat them")
+		if why != codeGone {
+			t.mu.Lock()
+			t.epoch = "" // beginControl reads it again
+			t.mu.Unlock()
+		}
+		t.hub.logError("parley: the log of commands has lost some: DisconnectUser and the like of just now may not have reached this node", "code", why)
 		return
 	}
+	r.restart = true
 	if mutant("noreset") {
 		return
 	}
-	page, err := t.read(t.hub.ctx, Query{Before: before, Limit: t.pageSize()})
+	page, err := r.read(Query{Before: before, Limit: t.pageSize()})
 	if err != nil || page.Epoch != epoch { // lost again, since we looked
 		r.lost = true
 		return

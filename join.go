@@ -34,7 +34,7 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 		return replay{}, err
 	}
 	t := m.topic
-	t.attach(ctx)
+	t.attachSoon(ctx)
 	r, err := t.subscribe(ctx, &m.sub, req.pos, func(r replay) []*frame {
 		frames := []*frame{t.historyFrame(r)}
 		if c.v1 {

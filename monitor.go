@@ -40,19 +40,22 @@ const (
 var (
 	errSilent     = errors.New("parley: broker: it seems to be well but brings nothing: messages of other nodes come from the Store, up to a second late")
 	errNoBeat     = errors.New("parley: starting: the Store has not answered yet")
+	errNoProbe    = errors.New("parley: starting: the Broker has brought nothing yet")
 	errNotHealthy = errors.New("parley: a call of the Store has not returned for a minute, in spite of its context: the process is of no use any more")
 )
 
 // monitor watches Store and Broker, keeps this node in the registry, and finds what the
 // Broker has lost. It does not exist for a hub whose MemoryStore is its own.
 type monitor struct {
-	hub     *Hub
-	running sync.WaitGroup
-	hurried chan struct{} // some topic is suspect
-	strays  chan struct{} // holds a token for each publish that waits for a Broker out of order
-	silent  atomic.Bool   // the Broker brings nothing
-	back    atomic.Int64  // the last probe that has come back
-	beating atomic.Int64  // when the calls of the Store that are under way began, in ns since Hub.started; 0: none are
+	hub       *Hub
+	running   sync.WaitGroup
+	hurried   chan struct{} // some topic is suspect
+	strays    chan struct{} // holds a token for each publish that waits for a Broker out of order
+	silent    atomic.Bool   // the Broker brings nothing
+	back      atomic.Int64  // the last probe that has come back
+	came      chan struct{} // some probe has come back
+	repairing atomic.Bool   // see repair
+	beating   atomic.Int64  // when the calls of the Store that are under way began, in ns since Hub.started; 0: none are
 
 	mu        sync.Mutex // guards the fields below; nothing else is locked while it is held
 	storeErr  error
@@ -68,7 +71,7 @@ type peer struct {
 
 func newMonitor(h *Hub) *monitor {
 	return &monitor{
-		hub: h, hurried: make(chan struct{}, 1), strays: make(chan struct{}, maxStray),
+		hub: h, hurried: make(chan struct{}, 1), strays: make(chan struct{}, maxStray), came: make(chan struct{}, 1),
 		storeErr: errNoBeat, nodes: make(map[string]peer),
 	}
 }
@@ -79,6 +82,7 @@ func (m *monitor) start() {
 	if m.hub.opts.Broker == nil {
 		return
 	}
+	m.brokerErr = errNoProbe
 	m.running.Go(m.watchBroker)
 	m.running.Go(m.watchTopics)
 }
@@ -106,7 +110,7 @@ func (m *monitor) watchStore() {
 	ctx, cancel := context.WithTimeout(context.Background(), h.opts.StoreTimeout)
 	defer cancel()
 	_ = h.opts.Store.Leave(ctx, topicNodes, h.node, []string{h.node}) // else its lease ends
-	if h.opts.Broker != nil {
+	if h.opts.Broker != nil && !m.deaf() {
 		_ = h.opts.Broker.Publish(ctx, topicControl, packet{Node: h.node, Gone: true}.encode())
 	}
 }
@@ -132,11 +136,10 @@ func (m *monitor) beat() {
 	if err == nil && h.control != nil {
 		_, err = m.living(ctx)
 		if err == nil {
-			h.control.attach(ctx)
 			err = h.beginControl(ctx)
 		}
 	}
-	if err != nil && h.ctx.Err() == nil {
+	if err != nil && h.ctx.Err() == nil && !errors.Is(err, ErrStore) {
 		err = h.storeError("heartbeat", err)
 	}
 	m.mu.Lock()
@@ -151,6 +154,9 @@ func (m *monitor) living(ctx context.Context) (names map[string]string, err erro
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
+	if err != nil {
+		err = m.hub.storeError("nodes", err)
+	}
 	for _, n := range all {
 		if n.UserID != m.hub.node {
 			m.nodes[n.UserID] = peer{n.Name, now}
@@ -158,13 +164,21 @@ func (m *monitor) living(ctx context.Context) (names map[string]string, err erro
 	}
 	names = make(map[string]string, len(m.nodes))
 	for id, p := range m.nodes {
-		if now.Sub(p.seen) > peerMemory {
+		if err == nil && now.Sub(p.seen) > peerMemory {
 			delete(m.nodes, id)
 			continue
 		}
 		names[id] = p.name
 	}
 	return names, err
+}
+
+// gone reports whether a node has said goodbye.
+func (m *monitor) gone(node string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, ok := m.nodes[node]
+	return !ok
 }
 
 // left forgets a node that has said goodbye.
@@ -186,6 +200,7 @@ func (m *monitor) watchBroker() {
 	missed, reset := 0, time.Time{}
 	for n := int64(1); ; n++ {
 		ctx, cancel := context.WithTimeout(h.ctx, nodeBeat)
+		h.control.attach(ctx)
 		var err error
 		if unsubscribe == nil {
 			unsubscribe, err = h.opts.Broker.Subscribe(ctx, nodePrefix+h.node, m.receive)
@@ -193,12 +208,12 @@ func (m *monitor) watchBroker() {
 		if err == nil {
 			err = h.opts.Broker.Publish(ctx, nodePrefix+h.node, packet{Node: h.node, Probe: n}.encode())
 		}
-		cancel()
-		if !m.pause(nodeBeat) {
-			return
-		}
-		if err == nil && m.back.Load() < n {
+		if err == nil && !m.returned(ctx, n) {
 			err = errSilent
+		}
+		cancel()
+		if h.ctx.Err() != nil {
+			return
 		}
 		if err == nil {
 			missed = 0
@@ -206,7 +221,22 @@ func (m *monitor) watchBroker() {
 			reset = time.Now()
 		}
 		m.heard(err)
+		if !m.pause(nodeBeat) {
+			return
+		}
 	}
+}
+
+// returned waits for a probe to come back.
+func (m *monitor) returned(ctx context.Context, n int64) bool {
+	for m.back.Load() < n {
+		select {
+		case <-m.came:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // heard notes whether the last probe came back.
@@ -255,6 +285,10 @@ func (m *monitor) receive(payload []byte) {
 		m.hub.garbage(m.hub.control, err)
 	case p.Probe > 0 && p.Node == m.hub.node:
 		m.back.Store(p.Probe)
+		select {
+		case m.came <- struct{}{}:
+		default:
+		}
 	case p.Answer != nil:
 		m.hub.asks.answered(p.Node, *p.Answer)
 	}

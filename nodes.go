@@ -47,6 +47,9 @@ func (h *Hub) Nodes(ctx context.Context) ([]NodeInfo, error) {
 
 // Connections returns the connections of a user on all nodes, in the order of their nodes' names. Errors and waiting as for Nodes.
 func (h *Hub) Connections(ctx context.Context, userID string) ([]ConnInfo, error) {
+	if !validName(userID, maxName) {
+		return nil, fmt.Errorf("%w: user %q", ErrInvalidName, userID)
+	}
 	g, err := h.askNodes(ctx, ask{Op: opConnections, User: userID}, false)
 	if err != nil {
 		return nil, err
@@ -81,7 +84,7 @@ func (h *Hub) connections(userID string) []ConnInfo {
 // which tells clients not to come back, and returns how many there were. When it returns without an error, nothing is
 // queued for them any more, anywhere. A handshake that was authenticated before
 // the call ends in the same way. It does not keep the user from connecting
-// again: that is for the Authenticator.
+// again: that is for the Authenticator. A reason is cut to the 123 bytes that a close frame holds (RFC 6455, section 5.5.1). ErrInvalidName if userID breaks rule P2.4.
 //
 // It waits for the other nodes until ctx ends, and 5 s at most. An error names those that did not answer: a
 // node that the Broker does not reach learns of it from the Store within Options.SyncInterval and the time of a Store call,
@@ -92,6 +95,10 @@ func (h *Hub) DisconnectUser(ctx context.Context, userID, reason string) (int, e
 }
 
 func (h *Hub) command(ctx context.Context, what string, a ask) (int, error) {
+	if !validName(a.User, maxName) {
+		return 0, fmt.Errorf("%w: user %q", ErrInvalidName, a.User)
+	}
+	a.Reason = clipReason(a.Reason)
 	g, err := h.askNodes(ctx, a, true)
 	return g.count(), cmp.Or(err, g.err(what))
 }
@@ -105,7 +112,8 @@ func (r *Room) AddUser(ctx context.Context, userID string) (int, error) {
 
 // RemoveUser ends the membership of all connections of a user, on all nodes, and returns how many there were. v1 clients are told by
 // a "left" message, with the reason. It does not keep the user from joining again: that is for Options.Authorize, which is to refuse from
-// before the call on. Waiting and errors as for DisconnectUser.
+// before the call on. Waiting and errors as for DisconnectUser; called from a hook that AddUser or RemoveUser of the same user and room
+// runs, it waits in vain for its own node: it is carried out when the hook has returned.
 func (r *Room) RemoveUser(ctx context.Context, userID, reason string) (int, error) {
 	return r.command(ctx, "RemoveUser", ask{Op: opRemove, User: userID, Reason: reason})
 }

@@ -123,7 +123,7 @@ func (h *Hub) Broadcast(ctx context.Context, v any, opts ...SendOption) (Result,
 // connected devices now, and into the user's inbox (Options.Inbox), from which
 // a device that connects later gets it. When it returns without an error the
 // notification is stored, and Result.Delivered says how many devices on this node it reached. It counts as unread until a device or
-// Inbox marks it. An anonymous connection is addressed by its client
+// Inbox marks it. An anonymous connection on this node is addressed by its client
 // id; nothing is kept for it.
 //
 // ErrInvalidName if userID breaks rule P2.4, ErrTooLarge, ErrNotFound if
@@ -169,6 +169,7 @@ type mail struct {
 	outgoing
 	sender  string // the user id of the client that sent it; "" for the application
 	account string // whose quota it counts against
+	private bool   // may go to a client id of another node
 }
 
 func (h *Hub) private(ctx context.Context, id string, m mail) (Result, error) {
@@ -176,6 +177,7 @@ func (h *Hub) private(ctx context.Context, id string, m mail) (Result, error) {
 	if mutant("forged") {
 		sender = id
 	}
+	m.private = true
 	m.data = appendPrivate(nil, sender, m.data, nowMillis())
 	return h.toUser(ctx, id, m)
 }
@@ -196,7 +198,7 @@ func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 		}
 		return Result{Delivered: f.delivered, Dropped: f.dropped}, err
 	}
-	if h.control != nil && len(id) == clientIDSize && strings.Trim(id, clientIDAlphabet) == "" {
+	if m.private && h.control != nil && len(id) == clientIDSize && strings.Trim(id, clientIDAlphabet) == "" {
 		if n := h.toConn(ctx, id, m.data); n > 0 {
 			return Result{Delivered: n}, nil
 		}

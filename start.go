@@ -15,9 +15,9 @@ func (c *Conn) start() bool {
 	if !c.enterTopics() {
 		return false
 	}
-	c.hub.all.attach(c.ctx)
+	c.hub.all.attachSoon(c.ctx)
 	if c.inbox != nil {
-		c.inbox.topic.attach(c.ctx)
+		c.inbox.topic.attachSoon(c.ctx)
 	}
 	c.greet()
 	if c.inbox != nil {

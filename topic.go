@@ -44,10 +44,12 @@ type topic struct {
 	// How many Marks the members have heard of, -1 if that is not known; see Log.Version. Guarded by mu.
 	marks   int64
 	unheard int64 // see missesMarks
+	ahead   int64 // see behind
 
 	// Used by the running goroutine alone: what waits for messages before it, in order of offset,
 	// and what has waited so, and need not wait any more.
 	early, arrived []*publication
+	poking         bool // a timer ends the patience of early
 
 	recent recent // what was read of the log
 
@@ -234,8 +236,10 @@ func (t *topic) deliver(batch []*publication) {
 		}
 	}
 	run.flush()
-	if run.lost && t.name == topicControl {
-		t.arrived, t.early = append(t.arrived, t.early...), nil // they are found by comparing: none may be left out
+	if run.lost && t.hub.opts.Broker != nil {
+		// The members stay where they are, and get what is missing, and what follows, by comparing.
+		t.arrived, t.early = append(t.arrived, t.early...), nil
+		t.suspect.Store(true)
 	} else if run.lost {
 		// Where the log stands is found out anew: what was stored meanwhile must
 		// be in what the members read when they come back.
