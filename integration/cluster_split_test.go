@@ -114,7 +114,6 @@ func TestResumeOnANodeThatLags(t *testing.T) {
 	// One has seen some of them, the other has seen all, on the other node: more than this node knows.
 	half := place{last.epoch, first.offset + 10}
 	kim, max := resumeAt(a, "kim", half), resumeAt(a, "max", last)
-	require.Equal(t, first, lee.end(), "the node knew nothing of them")
 	_, log := logOf(t, near)
 	same(t, log[half.offset:], kim.story().shown, "what kim has missed")
 	require.Empty(t, max.story().shown, "max has missed nothing")

@@ -85,7 +85,7 @@ func newRedisServers(t *testing.T) *redisServers {
 		client := redis.NewClient(&redis.Options{
 			Addr: proxy.Addr, DialTimeout: time.Second, ReadTimeout: time.Second, WriteTimeout: time.Second, MaxRetries: -1,
 		})
-		store, err := redisstore.New(client, redisstore.Options{Timeout: 2 * time.Second})
+		store, err := redisstore.New(client, redisstore.Options{Timeout: 2 * time.Second, Durable: true})
 		require.NoError(t, err)
 		t.Cleanup(func() {
 			require.NoError(t, store.Close())

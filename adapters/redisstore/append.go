@@ -2,10 +2,11 @@ package redisstore
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/parley-go/parley"
@@ -13,20 +14,35 @@ import (
 
 var errKeep = errors.New("redisstore: Append needs keep.Messages > 0, keep.Bytes >= 0 and keep.Age >= 0")
 
-// newEpoch draws 50 bits: enough to tell apart the few epochs that one topic sees, and short,
+// newEpoch draws 64 bits: an epoch must never come twice for one topic, and need not be a secret. It is short,
 // because every message carries it.
-func newEpoch() string { return rand.Text()[:10] }
+func newEpoch() string { return strconv.FormatUint(rand.Uint64(), 36) }
+
+var windowMillis = any(parley.IdempotencyWindow.Milliseconds())
 
 // appendCall is the part of a call of Append that is its own when several go together.
 type appendCall struct {
-	topic string
-	keep  parley.Retention
-	args  []any // how many entries, whether there is a payload, the payload; of each entry key, data and the rest
-	place int   // among those that went together, counted from 0
+	topic  string
+	keep   parley.Retention
+	keyed  bool  // an entry has a key
+	stated bool  // an entry has a state, which the quick way does not know
+	args   []any // how many entries, whether there is a payload, the payload; of each entry key, data and the rest
+
+	answer string // a line of what lua/topics.lua returns
+	shared bool   // answer is a part of something longer
+
+	// What args point to, and args itself, for the usual call.
+	texts    []string
+	oneArgs  [6]any
+	oneTexts [3]string
+	time     int64
 }
 
-// joins reports whether c can go with another call for the same topic.
-func (c *appendCall) joins(other *appendCall) bool { return c.keep == other.keep }
+// appendRequest is a call of Append that waits for its answer.
+type appendRequest struct {
+	request
+	call appendCall
+}
 
 // Append implements [parley.Store].
 func (s *Store) Append(ctx context.Context, topic string, keep parley.Retention, entries []parley.Entry) (parley.Log, error) {
@@ -52,27 +68,14 @@ func (s *Store) append(ctx context.Context, topic string, keep parley.Retention,
 	if err := s.await(ctx, topic, entries); err != nil {
 		return parley.Log{}, err
 	}
-	tag := s.tag(topic)
-	r := &request{script: scriptAppend, merge: newAppendCall(topic, keep, entries, payload)}
-	r.size = len(payload) + 64
-	for i := range entries {
-		r.size += len(entries[i].Data) + len(entries[i].Key) + 64
-	}
-	if err := s.once.do(ctx, tag, r); err != nil {
+	r := &appendRequest{}
+	r.merge = &r.call
+	r.call.topic, r.call.keep = topic, keep
+	r.size = r.call.copy(entries, payload) + 64*(1+len(entries))
+	if err := s.once.doOne(ctx, topicSlot(topic), &r.request); err != nil {
 		return parley.Log{}, err
 	}
-	return r.merge.result(r.reply, entries)
-}
-
-// appendHead returns what several calls of Append for the same topic have in common.
-func (s *Store) appendHead(c *appendCall) (keys []string, args []any) {
-	base := s.base(s.tag(c.topic))
-	keys = []string{base + "log", base + "messages", base + "info", base + "due", base + "keys0", base + "keys1", base + "ends"}
-	args = []any{
-		newEpoch(), c.keep.Messages, c.keep.Bytes, millis(c.keep.Age), parley.IdempotencyWindow.Milliseconds(),
-		s.publishCommand(), s.channel(c.topic),
-	}
-	return keys, args
+	return r.call.result(entries)
 }
 
 func (s *Store) publishCommand() string {
@@ -82,48 +85,84 @@ func (s *Store) publishCommand() string {
 	return "PUBLISH"
 }
 
-// newAppendCall copies what it needs of entries: the caller may leave while Redis is being written to.
-func newAppendCall(topic string, keep parley.Retention, entries []parley.Entry, payload []byte) *appendCall {
-	c := &appendCall{topic: topic, keep: keep, args: make([]any, 0, 3+3*len(entries))}
+// copy copies what it needs of entries: the caller may leave while Redis is being written to. It returns how many bytes that is.
+func (c *appendCall) copy(entries []parley.Entry, payload []byte) (size int) {
+	size = len(payload)
+	for i := range entries {
+		size += len(entries[i].Key) + len(entries[i].Data)
+	}
+	var all strings.Builder
+	all.Grow(size)
+	all.Write(payload)
+	for i := range entries {
+		all.WriteString(entries[i].Key)
+		all.Write(entries[i].Data)
+	}
+	rest := all.String()
+	take := func(n int) *string {
+		c.texts = append(c.texts, rest[:n])
+		rest = rest[n:]
+		return &c.texts[len(c.texts)-1]
+	}
+	c.args, c.texts = c.oneArgs[:0], c.oneTexts[:0]
+	if len(entries) > 1 {
+		c.args, c.texts = make([]any, 0, 3+3*len(entries)), make([]string, 0, 1+2*len(entries))
+	}
 	publish := "0"
 	if payload != nil {
 		publish = "1"
 	}
-	c.args = append(c.args, len(entries), publish, string(payload))
+	c.args = append(c.args, len(entries), publish, take(len(payload)))
 	for i := range entries {
 		e := &entries[i]
-		rest := strconv.FormatInt(e.Time, 10)
-		if e.Unread || e.TTL > 0 || e.ReceiveIn > 0 {
-			state := "n"
-			if e.Unread {
-				state = "u"
-			}
-			rest = fmt.Sprint(rest, " ", state, " ", millis(e.TTL), " ", millis(e.ReceiveIn))
-		}
-		c.args = append(c.args, e.Key, string(e.Data), rest)
+		c.keyed = c.keyed || e.Key != ""
+		c.args = append(c.args, take(len(e.Key)), take(len(e.Data)), c.rest(e, len(entries) == 1))
 	}
-	return c
+	return size
 }
 
-// result takes the answer for c from what the script has returned, and fills in entries.
-func (c *appendCall) result(reply any, entries []parley.Entry) (log parley.Log, err error) {
-	list, ok := reply.([]any)
-	at := 1 + 4*c.place
-	if !ok || len(list) < at+4 {
-		return log, errReply
+// rest is what the script needs to know of an entry besides.
+func (c *appendCall) rest(e *parley.Entry, only bool) any {
+	if e.Unread || e.TTL > 0 || e.ReceiveIn > 0 {
+		c.stated = true
+		state := "n"
+		if e.Unread {
+			state = "u"
+		}
+		return fmt.Sprint(e.Time, " ", state, " ", millis(e.TTL), " ", millis(e.ReceiveIn))
 	}
-	var p parser
-	log.Epoch = p.text(list[0])
-	log.Unread, log.Version, log.Truncated = int(p.number(list[at])), p.number(list[at+1]), p.number(list[at+2])
-	offsets := p.list(list[at+3])
-	if len(offsets) != len(entries) {
-		return log, errReply
+	if only {
+		c.time = e.Time
+		return &c.time
 	}
+	return e.Time
+}
+
+// result takes the answer apart, and fills in entries.
+func (c *appendCall) result(entries []parley.Entry) (log parley.Log, err error) {
+	line := c.answer
+	next := func() (n int64) {
+		var word string
+		word, line, _ = strings.Cut(line, " ")
+		n, bad := strconv.ParseInt(word, 10, 64)
+		if bad != nil {
+			err = errReply
+		}
+		return n
+	}
+	log.Epoch, line, _ = strings.Cut(line, " ")
+	if c.shared {
+		log.Epoch = strings.Clone(log.Epoch)
+	}
+	log.Unread, log.Version, log.Truncated = int(next()), next(), next()
 	for i := range entries {
-		offset := p.number(offsets[i])
+		offset := next()
 		entries[i].Offset, entries[i].Duplicate = max(offset, -offset), offset < 0
 	}
-	return log, p.err
+	if line != "" {
+		err = errReply
+	}
+	return log, err
 }
 
 // millis rounds up, so that what is short is not none.

@@ -34,14 +34,10 @@ func (s *Store) Publish(ctx context.Context, topic string, payload []byte) error
 		return fmt.Errorf("redisstore: a payload to publish has %d bytes, and may have %d: publish less at once", len(payload), maxPayload)
 	}
 	tag := s.tag(topic)
-	err := s.once.do(ctx, tag, &request{
+	return s.once.do(ctx, tag, &request{
 		args: []any{s.publishCommand(), s.base(tag) + live, payload},
 		size: len(payload) + 64,
 	})
-	if err != nil {
-		s.broker.receiver.reload() // a pipeline to a dead node goes there for a minute, as long as nobody asks who has its place
-	}
-	return err
 }
 
 // Subscribe implements [parley.Broker]. What waits for deliver is bounded, by 10,000 payloads and 32 MiB for one

@@ -20,7 +20,7 @@ func TestClusterContract(t *testing.T) {
 			broker := func(t *testing.T) *Store {
 				s := brokerOver(t, cluster.Client())
 				if !sharded { // as with servers before version 7
-					s.broker.receiver.mode.known = true
+					s.broker.receiver.mode.answer.Store(&sharded)
 				}
 				return s
 			}

@@ -15,8 +15,15 @@ func (s *Store) channel(topic string) string { return s.base(s.tag(topic)) + liv
 // sharded reports whether SPUBLISH takes the place of PUBLISH. While a Cluster cannot be
 // asked it is false, soon; what is published then reaches nobody, as it would not anyway.
 func (s *Store) sharded() bool {
-	ctx, cancel := context.WithTimeout(s.broker.receiver.ctx, time.Second)
+	r := s.broker.receiver
+	if _, ok := r.client.(router); !ok {
+		return false
+	}
+	if known := r.mode.answer.Load(); known != nil {
+		return *known
+	}
+	ctx, cancel := context.WithTimeout(r.ctx, time.Second)
 	defer cancel()
-	sharded, err := s.broker.receiver.sharded(ctx)
+	sharded, err := r.sharded(ctx)
 	return err == nil && sharded
 }

@@ -1,8 +1,12 @@
 package redisstore_test
 
 import (
+	"context"
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -63,4 +67,49 @@ func TestAppendPublishOnCluster(t *testing.T) {
 		require.Equal(t, fmt.Sprintf("0 1 1 %s\nx", log.Epoch), <-got)
 		unsubscribe()
 	}
+}
+
+// F16: the replica of a killed master takes its place. What is written goes there as soon as the Cluster has agreed, not
+// when the client happens to look a minute later.
+func TestAppendAfterClusterFailoverF16(t *testing.T) {
+	cluster := redistest.StartCluster(t, 3, "--cluster-require-full-coverage", "no")
+	replica := cluster.AddReplica(1)
+	client := cluster.Client()
+	s := newStore(t, client)
+	var topics []string // of the master that is killed
+	for i := 0; len(topics) < 5; i++ {
+		topic := fmt.Sprint("room/", i)
+		master, err := client.MasterForKey(t.Context(), "parley:{t/"+topic+"}:log")
+		require.NoError(t, err)
+		if master.Options().Addr == cluster.Servers[1].Addr {
+			topics = append(topics, topic)
+			_, err = appendTo(s, topic, 1)
+			require.NoError(t, err)
+		}
+	}
+	cluster.Servers[1].Kill()
+	require.Eventually(t, func() bool {
+		return strings.Contains(replica.Client().Info(context.Background(), "replication").Val(), "role:master")
+	}, time.Minute, 10*time.Millisecond)
+	for _, topic := range topics {
+		require.Eventually(t, func() bool {
+			_, err := appendTo(s, topic, 2)
+			return err == nil
+		}, 20*time.Second, 10*time.Millisecond, "%s: the client has not looked who has the place of the dead master", topic)
+	}
+}
+
+// A client for one server may have a Cluster of one node before it, which wants each script to be about one slot.
+func TestClientOfOneServerOnCluster(t *testing.T) {
+	s := newStore(t, redistest.StartCluster(t, 1).Servers[0].Client())
+	var wg sync.WaitGroup
+	for i := range 300 {
+		wg.Go(func() {
+			entries, err := appendTo(s, fmt.Sprint("room/", i), i)
+			if err != nil || entries[0].Offset != 1 {
+				t.Error(i, entries[0].Offset, err)
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -9,7 +9,7 @@
 //
 // Every change is one script, and so one atomic step. The calls of all goroutines are collected into
 // pipelines: what comes while one is under way goes with the next, and calls of Append for the same topic share one run of the
-// script. A lone call waits for nobody. Where many wait, callers wait to get in, for as long as their ctx
+// script, up to 16 topics too unless it is a Cluster. A lone call waits for nobody. Where many wait, callers wait to get in, for as long as their ctx
 // allows; nothing is dropped. Scripts are sent by their hash, and whole to a server that does not know them.
 // Functions of Redis are not used.
 //
@@ -44,12 +44,13 @@
 // carries the name that Redis gives to the history of its writes (master_replid). Where the two differ, the log gets a new epoch at the
 // next call: its messages stay, but clients that resume are told that something may be missing. No offset ever
 // names two messages in one epoch. This also happens, without need, when a server gets its first replica, when
-// it is started again without loss, and to the topics of a slot that moves within a Cluster. min-replicas-to-write
-// and appendonly make real losses rare.
+// it is started again without loss, and to the topics of a slot that moves within a Cluster. [Options.Durable] avoids all three, for
+// servers that never lose anything. min-replicas-to-write and appendonly make real losses rare.
 //
 // # Layout
 //
 // The guide docs/guides/redis.md tells what the keys are and how other programs read them. They must not write them.
 // A user of the server needs the rights ~prefix:* and &prefix:*, +@read +@write +@pubsub +@scripting +@connection +time,
-// and in a Cluster +cluster; and +info: without it a failover is not noticed, and what was lost by it not told.
+// and in a Cluster +cluster; and +info: without it a failover is not noticed, and what was lost by it not told. For pub/sub PUBLISH,
+// SUBSCRIBE, UNSUBSCRIBE and PING are used, in a Cluster also SPUBLISH, SSUBSCRIBE, SUNSUBSCRIBE and COMMAND INFO.
 package redisstore

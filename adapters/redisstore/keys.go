@@ -64,12 +64,17 @@ func overdueTag(shard int) string { return kindOverdue + strconv.Itoa(shard) }
 func overdueShard(topic string) int { return slot(topic) % overdueShards }
 
 // slot returns the hash slot of a tag, as Redis Cluster computes it: CRC16 (XMODEM) modulo 16384.
-func slot(tag string) int {
-	crc := uint16(0)
-	for i := range len(tag) {
-		crc = crc<<8 ^ crcTable[byte(crc>>8)^tag[i]]
+func slot(tag string) int { return int(checksum(0, tag)) % slots }
+
+// topicSlot returns the slot of the tag of a topic.
+func topicSlot(topic string) int { return int(checksum(checksum(0, kindTopic), encode(topic))) % slots }
+
+// checksum goes on with a CRC16.
+func checksum(crc uint16, text string) uint16 {
+	for i := range len(text) {
+		crc = crc<<8 ^ crcTable[byte(crc>>8)^text[i]]
 	}
-	return int(crc) % slots
+	return crc
 }
 
 const slots = 16384

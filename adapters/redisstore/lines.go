@@ -2,7 +2,9 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +29,15 @@ type lines struct {
 	// repeated, not even by the client.
 	once   bool
 	queues []chan *request
+	apart  atomic.Bool // the server wants a script to be about one topic
+	timers sync.Pool   // *time.Timer, for callers that wait
+}
+
+// line is one of them. It belongs to one goroutine.
+type line struct {
+	*lines
+	queue chan *request
+	names map[string]*topicNames // by topic
 }
 
 // request is a call that waits for its answer.
@@ -53,10 +64,12 @@ const (
 
 func (s *Store) newLines(ctx context.Context, n int, once bool) *lines {
 	l := &lines{store: s, once: once}
+	_, single := s.client.(*redis.Client)
+	l.apart.Store(!single)
 	for range n {
 		queue := make(chan *request, lineQueue)
 		l.queues = append(l.queues, queue)
-		s.background.Go(func() { l.run(ctx, queue) })
+		s.background.Go(func() { (&line{lines: l, queue: queue, names: map[string]*topicNames{}}).run(ctx) })
 	}
 	return l
 }
@@ -72,7 +85,21 @@ func (l *lines) call(ctx context.Context, tag string, sc *script, keys []string,
 
 // do runs one request and returns its error.
 func (l *lines) do(ctx context.Context, tag string, r *request) error {
-	return l.doAll(ctx, []*request{r}, func(int) string { return tag })
+	return l.doOne(ctx, slot(tag), r)
+}
+
+// doOne runs one request in the line of a slot and returns its error.
+func (l *lines) doOne(ctx context.Context, slot int, r *request) error {
+	if err := ctx.Err(); err != nil {
+		return ended(err)
+	}
+	timer := l.timer()
+	defer l.giveBack(timer)
+	defer r.leave()
+	if err := l.enter(ctx, slot, r, timer); err != nil {
+		return err
+	}
+	return l.wait(ctx, r, timer)
 }
 
 // doAll runs requests, each in the line of its tag, and returns the first error.
@@ -80,54 +107,88 @@ func (l *lines) doAll(ctx context.Context, requests []*request, tag func(i int) 
 	if err := ctx.Err(); err != nil {
 		return ended(err)
 	}
-	timer := time.NewTimer(l.store.opts.Timeout)
-	defer timer.Stop()
+	timer := l.timer()
+	defer l.giveBack(timer)
 	defer func() {
 		for _, r := range requests {
-			r.state.CompareAndSwap(stateWaiting, stateLeft)
+			r.leave()
 		}
 	}()
 	for i, r := range requests {
-		r.done = make(chan struct{})
-		select {
-		case l.queues[slot(tag(i))*len(l.queues)/slots] <- r:
-		case <-ctx.Done():
-			return ended(ctx.Err())
-		case <-timer.C:
-			return errTimeout
-		case <-l.store.done:
-			return ErrClosed
+		if err := l.enter(ctx, slot(tag(i)), r, timer); err != nil {
+			return err
 		}
 	}
 	for _, r := range requests {
-		select {
-		case <-r.done:
-		case <-ctx.Done():
-			return ended(ctx.Err())
-		case <-timer.C:
-			return errTimeout
-		case <-l.store.done:
-			return ErrClosed
-		}
-		switch {
-		case r.err == nil || r.optional:
-		case r.apart && strings.Contains(r.err.Error(), "WRONGTYPE"):
-			l.store.foreign.Do(func() { l.store.opts.Logger.Warn("redisstore: left out a key", "error", explain(r.err)) })
-		default:
-			return explain(r.err)
+		if err := l.wait(ctx, r, timer); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// timer returns a timer that goes off when a call has taken too long. It is to be given back.
+func (l *lines) timer() *time.Timer {
+	timer, ok := l.timers.Get().(*time.Timer)
+	if !ok {
+		return time.NewTimer(l.store.opts.Timeout)
+	}
+	timer.Reset(l.store.opts.Timeout)
+	return timer
+}
+
+func (l *lines) giveBack(timer *time.Timer) {
+	timer.Stop()
+	l.timers.Put(timer)
+}
+
+// leave keeps a request that no line has taken from taking place.
+func (r *request) leave() { r.state.CompareAndSwap(stateWaiting, stateLeft) }
+
+// enter puts a request into the line of a slot.
+func (l *lines) enter(ctx context.Context, slot int, r *request, timer *time.Timer) error {
+	r.done = make(chan struct{})
+	select {
+	case l.queues[slot*len(l.queues)/slots] <- r:
+		return nil
+	case <-ctx.Done():
+		return ended(ctx.Err())
+	case <-timer.C:
+		return errTimeout
+	case <-l.store.done:
+		return ErrClosed
+	}
+}
+
+// wait waits for the answer to a request and returns its error.
+func (l *lines) wait(ctx context.Context, r *request, timer *time.Timer) error {
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return ended(ctx.Err())
+	case <-timer.C:
+		return errTimeout
+	case <-l.store.done:
+		return ErrClosed
+	}
+	switch {
+	case r.err == nil || r.optional:
+	case r.apart && strings.Contains(r.err.Error(), "WRONGTYPE"):
+		l.store.foreign.Do(func() { l.store.opts.Logger.Warn("redisstore: left out a key", "error", explain(r.err)) })
+	default:
+		return explain(r.err)
+	}
+	return nil
+}
+
 // run sends what is in a queue until the Store is closed.
-func (l *lines) run(ctx context.Context, queue chan *request) {
+func (l *line) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case r := <-queue:
-			l.send(ctx, collect(queue, r))
+		case r := <-l.queue:
+			l.send(ctx, collect(l.queue, r))
 		}
 	}
 }
@@ -152,47 +213,78 @@ func collect(queue chan *request, first *request) (batch []*request) {
 }
 
 // send carries out a batch and hands out the answers.
-func (l *lines) send(ctx context.Context, batch []*request) {
+func (l *line) send(ctx context.Context, batch []*request) {
 	if len(batch) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.store.opts.Timeout)
 	defer cancel()
-	jobs := l.jobs(batch)
-	pending := jobs
-	for attempt := range attempts {
+	pending := l.jobs(batch)
+	for attempt := 1; ; attempt++ {
 		pipe := l.store.client.Pipeline()
-		for _, c := range pending {
-			_ = pipe.Process(ctx, c.cmder(l.once)) // only queues it
+		for _, j := range pending {
+			_ = pipe.Process(ctx, l.cmder(j)) // only queues it
 		}
 		_, _ = pipe.Exec(ctx) // each command has its own error
-		pending = refused(pending)
-		if len(pending) == 0 || attempt == attempts-1 || !pause(ctx, pending, attempt) {
-			break
+		last := attempt == attempts
+		pending = l.settle(pending, last)
+		if len(pending) == 0 {
+			return
 		}
-	}
-	for _, c := range jobs {
-		c.finish()
-	}
-	if jobs[0].cmd.Err() == nil {
-		l.store.policy.Do(func() { l.store.background.Go(l.store.warnOfEviction) })
+		if !pause(ctx, pending, attempt) {
+			l.settle(pending, true)
+			return
+		}
 	}
 }
 
-// refused returns the commands that Redis has not carried out, and that may be sent again.
-func refused(commands []*job) (again []*job) {
-	for _, c := range commands {
-		switch err := c.cmd.Err(); {
-		case err == nil:
+// settle hands out the answers of the jobs that are done, all if that was the last attempt, and returns what is to be sent again
+// because Redis has not carried it out.
+func (l *line) settle(jobs []*job, last bool) (again []*job) {
+	for _, j := range jobs {
+		err := j.cmd.Err()
+		l.suspect(err)
+		switch {
+		case last || err == nil:
 		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			c.source = true
-			again = append(again, c)
+			j.source = true
+			again = append(again, j)
+			continue
+		case redis.HasErrorPrefix(err, "CROSSSLOT") && len(j.parts) > 1:
+			l.apart.Store(true) // a Cluster behind a client for one server
+			again = append(again, j.split()...)
+			continue
 		case redis.IsTryAgainError(err), redis.IsLoadingError(err):
-			c.late = true
-			again = append(again, c)
+			j.late = true
+			again = append(again, j)
+			continue
 		}
+		l.finish(j, err)
 	}
 	return again
+}
+
+// suspect looks at an error of a pipeline. Those that may mean that another node of a Cluster has the place of this one make the
+// client ask: by itself it goes on for a minute to send pipelines to a node that is dead.
+func (l *line) suspect(err error) {
+	var answer redis.Error
+	if err == nil || errors.As(err, &answer) && !redis.IsClusterDownError(err) && !isMoved(err) {
+		return
+	}
+	l.store.broker.receiver.reload()
+}
+
+func isMoved(err error) bool {
+	_, moved := redis.IsMovedError(err)
+	return moved
+}
+
+// finish hands out the answer of a job.
+func (l *line) finish(j *job, err error) {
+	j.finish()
+	if err == nil {
+		l.store.policy.Do(func() { l.store.background.Go(l.store.warnOfEviction) })
+	}
 }
 
 // pause waits a little if Redis is not ready yet. It reports whether to go on.
@@ -205,7 +297,7 @@ func pause(ctx context.Context, pending []*job, attempt int) bool {
 		return true
 	}
 	select {
-	case <-time.After(10 * time.Millisecond << attempt):
+	case <-time.After(5 * time.Millisecond << attempt):
 		return true
 	case <-ctx.Done():
 		return false

@@ -18,6 +18,11 @@ type Options struct {
 	// Timeout is how long a call waits at most for Redis, when its ctx allows more. Default 10 s. The
 	// timeouts of the client for its connections hold besides; leave them at less than this.
 	Timeout time.Duration
+	// Durable says that no server loses anything that it has confirmed when it is started again: appendonly yes with
+	// appendfsync always. Clients can resume then after a restart, even after a crash. A replica that takes over still gives every log another
+	// epoch; but if it is then started again itself, logs that nobody has asked for in between keep theirs, and may lack their last messages in
+	// silence. So leave it false where replicas take over. All nodes must have the same. Default false: after a restart every log has another epoch.
+	Durable bool
 }
 
 var prefixes = regexp.MustCompile(`^[A-Za-z0-9_.:/-]{1,100}$`)

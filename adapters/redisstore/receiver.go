@@ -41,6 +41,9 @@ type receiver struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // lanes
 
+	idle   chan *subscription // to goroutines that wait for something to deliver
+	idlers atomic.Int64       // how many wait, or are about to
+
 	received, dropped, losses, reconnects atomic.Uint64
 	waiting                               atomic.Int64 // bytes in all queues
 
@@ -54,7 +57,7 @@ type receiver struct {
 func newReceiver(client redis.UniversalClient, logger *slog.Logger) *receiver {
 	r := &receiver{
 		client: client, logger: logger, pace: defaultPace, limits: defaultQueueLimits,
-		channels: map[string]*channel{}, lanes: map[string]*lane{},
+		channels: map[string]*channel{}, lanes: map[string]*lane{}, idle: make(chan *subscription),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r

@@ -11,8 +11,8 @@ type queueLimits struct {
 
 var defaultQueueLimits = queueLimits{count: 10_000, bytes: 32 << 20, all: 256 << 20}
 
-// subscription calls deliver with what comes, one at a time, in a goroutine that
-// lives as long as there is something to deliver.
+// subscription calls deliver with what comes, one at a time, in a goroutine that it
+// has as long as there is something to deliver.
 type subscription struct {
 	receiver *receiver
 	deliver  func(payload []byte)
@@ -21,7 +21,7 @@ type subscription struct {
 	queue   [][]byte
 	bytes   int
 	lost    bool // deliver(nil) comes before the queue
-	running bool // a goroutine runs drain
+	running bool // a goroutine runs drain, or is about to
 	ended   bool
 }
 
@@ -80,12 +80,38 @@ func (s *subscription) clear() {
 }
 
 func (s *subscription) start() {
-	if !s.running {
-		s.running = true
-		go s.drain() // ends when the queue is empty
+	if s.running {
+		return
+	}
+	s.running = true
+	select {
+	case s.receiver.idle <- s: // a goroutine that has done this before is faster than a new one
+	default:
+		go s.receiver.work(s)
 	}
 }
 
+// maxIdle is how many goroutines wait for something to deliver.
+const maxIdle = 16
+
+// work delivers what there is for a subscription, and then for others. It ends with the receiver, or when enough others wait.
+func (r *receiver) work(s *subscription) {
+	for {
+		s.drain()
+		if r.idlers.Add(1) > maxIdle {
+			r.idlers.Add(-1)
+			return
+		}
+		select {
+		case s = <-r.idle:
+			r.idlers.Add(-1)
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// drain calls deliver as long as there is something.
 func (s *subscription) drain() {
 	for {
 		payload, ok := s.next()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -31,11 +32,11 @@ type router interface {
 
 // shardMode is whether SPUBLISH and SSUBSCRIBE are used.
 type shardMode struct {
-	mu      sync.Mutex
-	known   bool
-	sharded bool
-	asking  chan struct{} // closed when somebody has asked the servers
-	err     error         // why they did not answer
+	answer atomic.Pointer[bool] // nil until it is known
+
+	mu     sync.Mutex
+	asking chan struct{} // closed when somebody has asked the servers
+	err    error         // why they did not answer
 }
 
 // nodeOf returns the node that has a channel.
@@ -80,11 +81,14 @@ func bounded[T any](ctx context.Context, f func() (T, error)) (T, error) {
 // there is no Cluster it would be of no use.
 func (r *receiver) sharded(ctx context.Context) (bool, error) {
 	m := &r.mode
-	m.mu.Lock()
 	cluster, ok := r.client.(router)
-	if m.known || !ok {
+	if !ok {
+		return false, nil
+	}
+	m.mu.Lock()
+	if known := m.answer.Load(); known != nil {
 		defer m.mu.Unlock()
-		return m.sharded, nil
+		return *known, nil
 	}
 	if m.asking == nil {
 		asking := make(chan struct{})
@@ -93,7 +97,10 @@ func (r *receiver) sharded(ctx context.Context) (bool, error) {
 			sharded, err := knowSharded(r.ctx, cluster)
 			m.mu.Lock()
 			defer m.mu.Unlock()
-			m.known, m.sharded, m.err, m.asking = err == nil, sharded, err, nil
+			m.err, m.asking = err, nil
+			if err == nil {
+				m.answer.Store(&sharded)
+			}
 			close(asking)
 		}()
 	}
@@ -104,9 +111,12 @@ func (r *receiver) sharded(ctx context.Context) (bool, error) {
 	case <-ctx.Done():
 		return false, ctx.Err()
 	}
+	if known := m.answer.Load(); known != nil {
+		return *known, nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.sharded, m.err
+	return false, m.err
 }
 
 // knowSharded asks all masters whether they know SPUBLISH.

@@ -4,27 +4,43 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
+	"strings"
 )
 
-// script is a program that Redis runs in one atomic step. Redis knows it by its hash once it has had the source.
-type script struct{ source, hash string }
+// program is what Redis runs in one atomic step. Redis knows it by its hash once it has had the source.
+type program struct{ source, hash string }
+
+// script is a program for servers that may lose something when they are started again, and one for those that do not (Options.Durable).
+type script struct{ lossy, durable program }
 
 func newScript(parts ...string) *script {
-	source := ""
-	for _, part := range parts {
-		source += part
-	}
+	source := strings.Join(parts, "")
+	return &script{lossy: newProgram("local DURABLE = false\n" + source), durable: newProgram("local DURABLE = true\n" + source)}
+}
+
+func newProgram(source string) program {
 	sum := sha1.Sum([]byte(source))
-	return &script{source: source, hash: hex.EncodeToString(sum[:])}
+	return program{source: source, hash: hex.EncodeToString(sum[:])}
+}
+
+func (s *script) program(durable bool) program {
+	if durable {
+		return s.durable
+	}
+	return s.lossy
 }
 
 var (
+	//go:embed lua/server.lua
+	luaServer string
 	//go:embed lua/log.lua
 	luaLog string
 	//go:embed lua/settle.lua
 	luaSettle string
 	//go:embed lua/append.lua
 	luaAppend string
+	//go:embed lua/topics.lua
+	luaTopics string
 	//go:embed lua/read.lua
 	luaRead string
 	//go:embed lua/mark.lua
@@ -50,11 +66,11 @@ var (
 	//go:embed lua/status.lua
 	luaStatus string
 
-	scriptAppend  = newScript(luaLog, luaSettle, luaAppend)
-	scriptRead    = newScript(luaLog, luaRead)
-	scriptMark    = newScript(luaLog, luaSettle, luaMark)
-	scriptDue     = newScript(luaLog, luaDue)
-	scriptClaim   = newScript(luaLog, luaSettle, luaClaim)
+	scriptAppend  = newScript(luaServer, "local function whole(KEYS, ARGV)\n", luaLog, luaSettle, luaAppend, "end\n", luaTopics)
+	scriptRead    = newScript(luaServer, luaLog, luaRead)
+	scriptMark    = newScript(luaServer, luaLog, luaSettle, luaMark)
+	scriptDue     = newScript(luaServer, luaLog, luaDue)
+	scriptClaim   = newScript(luaServer, luaLog, luaSettle, luaClaim)
 	scriptAwait   = newScript(luaAwait)
 	scriptFind    = newScript(luaFind)
 	scriptTake    = newScript(luaTake)

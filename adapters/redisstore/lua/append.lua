@@ -3,7 +3,7 @@
 -- ARGV: 1 an epoch, if there is none yet; 2 to 4 messages, bytes and age to keep; 5 the window; 6 how to publish; 7 channel;
 -- then for each caller: how many entries, 1 if there is a payload, the payload; and for each entry: its key, its data,
 -- and "<time>" or "<time> <state> <ttl> <receive in>".
--- Returns epoch, and for each caller unread, version, truncated and a list of offsets, negative for duplicates.
+-- Returns what topics.lua returns for a topic.
 local epoch, keep, bytes, age, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local clean = {MSGS, INFO, DUE, KEYS[5], KEYS[6]}
 
@@ -55,8 +55,7 @@ if l.top == 0 then
 end
 settle(l)
 
-local answers, notes, dues, awaited = {epoch}, {}, {}, false
-answers[1] = l.epoch
+local answers, notes, dues, awaited = {}, {}, {}, false
 
 local today = string.format('%.0f ', now)
 -- info returns the element of info for an entry.
@@ -118,7 +117,7 @@ while i <= #ARGV do
   if payload and #data > 0 then
     notes[#notes + 1] = string.format('%.0f %.0f ', l.unread, l.top + l.changes) .. table.concat(published, ',') .. ' ' .. l.epoch .. '\n' .. payload
   end
-  for _, v in ipairs({l.unread, l.top + l.changes, l.truncated, offsets}) do answers[#answers + 1] = v end
+  answers[#answers + 1] = l.epoch .. string.format(' %.0f %.0f %.0f ', l.unread, l.top + l.changes, l.truncated) .. table.concat(offsets, ' ')
 end
 
 if #given > 0 then
@@ -150,7 +149,9 @@ elseif l.dies ~= 0 or l.ends ~= 0 then
   for _, key in ipairs({LOG, MSGS, INFO, DUE}) do call('PERSIST', key) end
 end
 l.age = age
+l.plain = string.format('%.0f %.0f %.0f ', keep, bytes, age) .. server()
+l.calm = age > 0 and l.n > 0 and min(at(0) + age, l.ends - age) or FOREVER
 save(l)
 if dated then call('PEXPIREAT', LOG, l.dies) end
 for _, note in ipairs(notes) do redis.pcall(ARGV[6], ARGV[7], note) end -- that this fails is no error of the Append
-return answers
+return table.concat(answers, '\n')

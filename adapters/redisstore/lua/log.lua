@@ -7,26 +7,20 @@
 -- x expired. expires is 0 for an entry without TTL. All times are in milliseconds since 1970.
 local LOG, MSGS, INFO = KEYS[1], KEYS[2], KEYS[3]
 local call, match, floor, max, min = redis.call, string.match, math.floor, math.max, math.min
-local HOUR = 3600000
+local HOUR, FOREVER = 3600000, 9e15
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
 
 local FIELDS = {'top', 'first', 'unread', 'changes', 'truncated', 'bytes', 'age', 'soonest', 'stale',
-  'room', 'ends', 'dies', 'marked', 'window'}
-
--- server returns what names the history of writes of this server: a replica that takes over has another one, and so
--- has a server that was started again. Empty if it may not be asked.
-local function server()
-  local info = redis.pcall('INFO', 'replication')
-  return type(info) == 'string' and match(info, 'master_replid:(%w+)') or ''
-end
+  'room', 'ends', 'dies', 'marked', 'window', 'calm'}
 
 -- make returns a log. saved holds what Redis has: epoch, server and FIELDS; nothing, if the log is new.
 local function make(epoch, saved)
   return {
     epoch = epoch, saved = saved, top = saved[3] or 0, first = max(saved[4] or 1, 1), unread = saved[5] or 0, changes = saved[6] or 0,
     truncated = saved[7] or 0, bytes = saved[8] or 0, age = saved[9] or 0, soonest = saved[10] or 0, stale = saved[11] or 0,
-    room = saved[12] or 0, ends = saved[13] or 0, dies = saved[14] or 0, marked = saved[15] or 0, window = saved[16] or 0,
+    room = saved[12] or 0, ends = saved[13] or 0, dies = saved[14] or 0, marked = saved[15] or 0, window = saved[16] or 0, calm = saved[17] or 0,
+    plain = saved.plain or '',
     n = 0, lost = false, fresh = false,
   }
 end
@@ -43,13 +37,20 @@ end
 --   dies      when the whole log goes; 0: never
 --   marked    1 if an element of info has a state
 --   window    which of the two hashes of keys is in use
+--   plain     what is kept, and the history, if no element of info has a state; then quick may append, see topics.lua
+--   calm      until when it may, because nothing grows too old before
 local function load(fresh)
-  local h = call('HMGET', LOG, 'epoch', 'server', unpack(FIELDS))
+  local h = call('HMGET', LOG, 'epoch', 'server', 'top', 'first', 'unread', 'changes', 'truncated', 'bytes', 'age', 'soonest', 'stale',
+    'room', 'ends', 'dies', 'marked', 'window', 'calm', 'plain')
   if not h[1] then return nil end
   local history = server()
   for i = 3, #FIELDS + 2 do h[i] = tonumber(h[i] or 0) end
+  h.plain = h[#FIELDS + 3] or ''
   local l = make(h[1], h)
-  if h[2] ~= history and redis.pcall('HSET', LOG, 'epoch', fresh, 'server', history) == 0 then l.epoch = fresh end
+  if h[2] ~= history then
+    if DURABLE and not promoted() then fresh = l.epoch end -- the server was started again
+    if redis.pcall('HSET', LOG, 'epoch', fresh, 'server', history) == 0 then l.epoch = fresh end
+  end
   l.n = l.top - l.first + 1
   local n, m = call('LLEN', MSGS), call('LLEN', INFO)
   if n ~= l.n or m ~= l.n then

@@ -72,6 +72,8 @@ local function save(l)
   end
   local set, saved = {}, l.saved
   if #saved == 0 then set = {'epoch', l.epoch, 'server', server()} end
+  if l.n == 0 or l.marked == 1 or l.truncated > 0 then l.plain = '' end
+  if l.plain ~= (saved.plain or '') then set[#set + 1], set[#set + 2] = 'plain', l.plain end
   for i = 1, #FIELDS do
     local name = FIELDS[i]
     local v = l[name]
