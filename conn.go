@@ -268,7 +268,7 @@ func (c *Conn) cleanup() {
 	}
 	grace := h.opts.LeaveGrace
 	code := CloseCode(c.code.Load())
-	if !c.v1 || h.closing.Load() || !code.comesBack() && code != CloseReplaced {
+	if !c.v1 || !code.comesBack() && code != CloseReplaced {
 		grace = 0
 	}
 	for _, m := range rooms {

@@ -43,7 +43,8 @@ type roomState struct {
 	told     map[string]string
 	changed  map[string]struct{} // users of whom told may be wrong
 	renewing bool                // the next flush renews all leases
-	ticking  bool                // flush will run
+	timer    *time.Timer         // runs flush; nil while none is planned and none runs
+	closed   bool                // the hub ends: no flush is planned any more
 	shared   sharedView          // with several nodes
 }
 
@@ -112,6 +113,9 @@ func (s *roomState) exit(userID string, grace time.Duration) {
 		s.mu.Unlock()
 		return
 	}
+	if s.closed || s.topic.hub.closing.Load() && !s.isShared() {
+		grace = 0 // nobody comes back to a hub that ends; to another node clients do, see close
+	}
 	if grace > 0 {
 		s.topic.retain()
 		var timer *time.Timer
@@ -165,65 +169,97 @@ func (s *roomState) markLocked(userID string) {
 // flushLocked plans a flush. There is only ever one at a time, so that the
 // Store sees the changes of a user in order.
 func (s *roomState) flushLocked() {
-	if !s.ticking {
-		s.ticking = true
+	if s.timer == nil && !s.closed {
 		s.topic.retain()
-		time.AfterFunc(max(presenceTick, s.shared.pause), s.flush)
+		s.timer = time.AfterFunc(max(presenceTick, s.shared.pause), s.flush)
 	}
 }
 
 // flush tells the Store and the v1 members what has changed since the last time.
 func (s *roomState) flush() {
 	defer s.topic.release()
-	s.tell()
+	s.tell(false)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ticking = false
+	s.timer = nil
 	if len(s.changed) > 0 || s.renewing || s.shared.stale {
 		s.flushLocked()
 	}
 }
 
-// close ends all graces and tells the Store at once, at the end of the hub.
+// close ends all graces and tells the Store at once, at the end of the hub. With several nodes those in their grace are
+// handed over: clients are told when to come back, to another node, and until then they stay in the room.
 func (s *roomState) close() {
 	s.mu.Lock()
+	s.closed = true
+	if s.timer != nil && s.timer.Stop() {
+		s.timer = nil
+		s.topic.release()
+	}
+	var handed []Member
 	for id, u := range s.users {
-		if u.grace != nil && u.grace.Stop() {
+		inGrace := u.grace != nil && u.grace.Stop()
+		if inGrace {
 			s.topic.release()
 		}
-		if u.conns == 0 {
+		switch {
+		case u.conns > 0:
+		case inGrace && s.isShared():
+			handed = append(handed, Member{UserID: id, Name: u.name})
+			delete(s.users, id)
+			delete(s.changed, id)
+		default:
 			s.removeLocked(id, u)
 		}
 	}
 	s.mu.Unlock()
-	s.tell()
+	s.tell(true)
+	opts := &s.topic.hub.opts
+	_ = s.persist(handed, nil, opts.LeaveGrace+opts.RetryWindow)
 }
 
-// tell tells the Store, and then the v1 members of this node.
-func (s *roomState) tell() {
-	msg, announce := s.update()
-	for _, send := range announce {
+// tell tells the Store, and then the members of this node. last: what close tells, after which there is nothing to tell.
+func (s *roomState) tell(last bool) {
+	for _, send := range s.update(last) {
 		send()
 	}
+}
+
+// update takes the changes, tells the Store, and returns what tells the members of this node.
+func (s *roomState) update(last bool) (sends []func()) {
+	s.telling <- struct{}{}
+	defer func() { <-s.telling }()
+	if !last && s.isClosed() {
+		return nil
+	}
+	if s.isShared() {
+		return s.updateShared()
+	}
+	msg := s.tellStore()
+	return []func(){func() {
+		if data := s.encode(msg); data != nil {
+			s.topic.announce(data)
+		}
+	}}
+}
+
+func (s *roomState) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// encode returns a message with changes, or nil if there is nothing to tell or nobody to be told.
+func (s *roomState) encode(msg presenceMessage) []byte {
 	if len(msg.Joined)+len(msg.Left) == 0 && !msg.counted || s.topic.hub.closing.Load() {
-		return
+		return nil
 	}
 	sortMembers(msg.Joined)
 	sortMembers(msg.Left)
 	if msg.Count > presenceDetail {
 		msg.Joined, msg.Left = nil, nil
 	}
-	s.topic.announce(appendPresence(nil, msg))
-}
-
-// update takes the changes, tells the Store, and returns what the members of this node are to be told.
-func (s *roomState) update() (msg presenceMessage, announce []func()) {
-	s.telling <- struct{}{}
-	defer func() { <-s.telling }()
-	if s.isShared() {
-		return s.updateShared()
-	}
-	return s.tellStore(), nil
+	return appendPresence(nil, msg)
 }
 
 // tellStore is update for the only node.
@@ -254,13 +290,13 @@ func (s *roomState) tellStore() presenceMessage {
 	}
 	s.mu.Unlock()
 
-	_ = s.persist(present, gone)
+	_ = s.persist(present, gone, presenceLease)
 	return msg
 }
 
 // persist writes changes to the Store. What fails is repaired by the next
-// renewal, or by the end of the lease.
-func (s *roomState) persist(present []Member, gone []string) error {
+// renewal, or by the end of the lease; with several nodes it is tried again before.
+func (s *roomState) persist(present []Member, gone []string, lease time.Duration) error {
 	h := s.topic.hub
 	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
 	defer cancel()
@@ -269,7 +305,7 @@ func (s *roomState) persist(present []Member, gone []string) error {
 		err = h.opts.Store.Leave(ctx, s.topic.name, h.node, gone)
 	}
 	if len(present) > 0 {
-		err = errors.Join(err, h.opts.Store.Enter(ctx, s.topic.name, h.node, present, presenceLease))
+		err = errors.Join(err, h.opts.Store.Enter(ctx, s.topic.name, h.node, present, lease))
 	}
 	if err != nil {
 		h.stats.storeErrors.Add(1)

@@ -2,6 +2,7 @@ package parley
 
 import (
 	"context"
+	"maps"
 	"time"
 )
 
@@ -10,6 +11,9 @@ const (
 	// and not four times: a list of a thousand takes a Store a millisecond.
 	sharedLarge = 256
 	sharedPause = time.Second
+	// sharedTries is how often, a sharedPause apart, a node tells the Store that the last of its users have gone. Then their
+	// leases have ended anyway.
+	sharedTries = int(presenceLease / sharedPause)
 )
 
 // sharedView is what a node knows of a room that other nodes share. The Store has the truth: each node writes its own users,
@@ -18,6 +22,8 @@ const (
 type sharedView struct {
 	// Guarded by roomState.mu:
 	synced  bool              // told was read from the Store, and has been kept up since
+	spoken  bool              // some may have heard of told, and must hear of all that changes it
+	failed  int               // how often in a row the Store has failed
 	stale   bool              // the Store knows more than told
 	count   int               // users in the room over all nodes
 	leaving map[string]string // the names of users who were announced and have left this node; perhaps they are on another
@@ -40,7 +46,8 @@ func (s *roomState) changedElsewhere() {
 	}
 }
 
-// seed reads who is in the room, if that is not known. s.telling is held.
+// seed reads who is in the room, if that is not known. s.telling is held. Members who were told of something else, or are about to be because
+// it is on its way, are told of the difference: else that would come last, and stay.
 func (s *roomState) seed(ctx context.Context) error {
 	if s.isSynced() {
 		return nil
@@ -51,12 +58,42 @@ func (s *roomState) seed(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told = make(map[string]string, len(members))
+	now := make(map[string]string, len(members))
 	for _, m := range members {
-		s.told[m.UserID] = m.Name
+		now[m.UserID] = m.Name
 	}
-	s.shared.count, s.shared.synced = count, true
+	for id := range s.users {
+		name, told := s.told[id]
+		if _, stored := now[id]; told && !stored && len(members) <= presenceDetail {
+			now[id] = name
+		}
+	}
+	s.shared.synced = true
+	msg := s.diffLocked(now, max(count, len(now)))
+	if data := s.encode(msg); s.shared.spoken && data != nil {
+		if s.topic.enqueue(changesOf(data)) {
+			s.topic.start() // nobody waits for it: a join does not wait for a Store that hangs
+		}
+	}
 	return nil
+}
+
+// changesOf is the publication of changes for the v1 members of this node.
+func changesOf(data []byte) *publication {
+	return &publication{entry: Entry{Data: data}, v1: true, local: true}
+}
+
+// sayLocked has a change of told its place in the order of the topic, in the same step as told: whoever gets a snapshot of told also gets,
+// after it, all changes that come later, and of those before it the last ones or none. The returned function sends it.
+func (s *roomState) sayLocked(msg presenceMessage) (send func()) {
+	data := s.encode(msg)
+	if data == nil {
+		return func() {}
+	}
+	s.shared.spoken = true
+	p := changesOf(data)
+	lead := s.topic.enqueue(p)
+	return func() { _, _ = s.topic.await(s.topic.hub.ctx, p, lead) }
 }
 
 // known sees to it that told is what the Store says, and has been kept up since.
@@ -83,56 +120,97 @@ func (s *roomState) isSynced() bool {
 func (s *roomState) guess() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shared.synced, s.shared.stale, s.shared.pause = true, true, sharedPause
+	s.shared.synced, s.shared.spoken, s.shared.stale, s.shared.pause = true, true, true, sharedPause
 	s.flushLocked()
 }
 
-// updateShared writes what has changed here to the Store, and returns what is different from what the members of this node were
-// told. After an error that is what has changed here.
-func (s *roomState) updateShared() (msg presenceMessage, announce []func()) {
+// updateShared writes what has changed here to the Store, and returns what tells the members of this node of what is different from what
+// they were told. After an error that is what has changed here.
+func (s *roomState) updateShared() (sends []func()) {
 	h := s.topic.hub
 	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
 	defer cancel()
-	err := s.seed(ctx)
-
-	s.mu.Lock()
-	changed := s.changed
-	s.changed = make(map[string]struct{})
-	here, gone := s.splitLocked(changed)
-	changes := len(here)+len(gone) > 0
-	if s.renewing {
-		s.renewing = false
-		here = s.localLocked(len(s.users))
+	var err error
+	if !h.closing.Load() {
+		err = s.seed(ctx)
 	}
-	s.shared.stale = false
+	s.mu.Lock()
+	changed, renewing := s.changed, s.renewing
+	s.changed, s.renewing, s.shared.stale = make(map[string]struct{}), false, false
+	here, gone := s.splitLocked(changed)
 	s.mu.Unlock()
 
-	if stored := s.persist(here, gone); stored == nil && changes {
+	stored := s.persist(here, gone, presenceLease)
+	if stored == nil && len(changed) > 0 {
 		s.topic.tell(packet{Node: h.node, Presence: true})
 	}
 	if h.closing.Load() {
-		return msg, nil
+		return nil
 	}
 	var members []Member
 	count := 0
 	if err == nil {
 		members, count, err = s.readMembers(ctx, presenceDetail+1)
 	}
+	if renewing {
+		_ = s.persist(s.renewals(members), nil, presenceLease)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.shared.pause = 0
 	if err != nil {
-		s.shared.pause, s.shared.stale = sharedPause, len(s.users) > 0
 		members, count = s.guessLocked(changed)
-	} else if count > sharedLarge {
-		s.shared.pause = sharedPause
 	}
+	s.paceLocked(changed, stored, err, count)
 	now := s.overlayLocked(members)
 	count = max(count, len(now))
-	announce = s.announceLocked(changed, now, err == nil && count == len(now))
-	msg = s.diffLocked(now, count)
+	sends = s.announceLocked(changed, count)
+	sends = append(sends, s.farewellLocked(now, count, err)...)
+	sends = append(sends, s.sayLocked(s.diffLocked(now, count)))
 	s.shared.synced = s.shared.synced && len(s.users) > 0 // else nobody keeps told up
-	return msg, announce
+	return sends
+}
+
+// renewals returns the users of this node, to extend their leases. A user whose connections on several nodes have several names
+// keeps the one that was entered last, as on one node: that is what the Store says, or the members were told. Else
+// each node's renewal would change it.
+func (s *roomState) renewals(members []Member) []Member {
+	names := make(map[string]string, len(members))
+	for _, m := range members {
+		names[m.UserID] = m.Name
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := s.localLocked(len(s.users))
+	for i, m := range all {
+		if name, ok := names[m.UserID]; ok {
+			all[i].Name = name
+		} else if name, ok := s.told[m.UserID]; ok {
+			all[i].Name = name
+		}
+	}
+	return all
+}
+
+// paceLocked decides when to look again, and whether to tell the Store again what it may not have taken.
+func (s *roomState) paceLocked(changed map[string]struct{}, stored, read error, count int) {
+	s.shared.pause = 0
+	if count > sharedLarge {
+		s.shared.pause = sharedPause
+	}
+	if stored == nil && read == nil {
+		s.shared.failed = 0
+		return
+	}
+	s.shared.pause = sharedPause
+	s.shared.failed++
+	if len(s.users) == 0 && s.shared.failed > sharedTries {
+		clear(s.shared.leaving)
+		return
+	}
+	s.shared.stale = true
+	if stored != nil {
+		maps.Copy(s.changed, changed)
+	}
 }
 
 // splitLocked splits the users that have changed into those who are here and those who are not.
@@ -175,30 +253,43 @@ func (s *roomState) overlayLocked(members []Member) map[string]string {
 	return now
 }
 
-// announceLocked makes the system messages about users who have come to this node and were on no other, and who
-// have left it and are on no other. complete: now has all users.
-func (s *roomState) announceLocked(changed map[string]struct{}, now map[string]string, complete bool) (send []func()) {
+// announceLocked makes the system messages about users who have come to this node and were on no other. Above presenceDetail nobody knows.
+//
+// Nodes do not ask each other before they announce. So when the connections of a user come, or go, on several nodes at the same moment, as after
+// AddUser or DisconnectUser, each of them may find that it was the first, or the last, and an announcement may come more than once (P3.5).
+func (s *roomState) announceLocked(changed map[string]struct{}, count int) (sends []func()) {
 	for id := range changed {
 		u := s.users[id]
 		if u == nil || u.judged {
 			continue
 		}
 		_, known := s.told[id]
-		u.judged, u.isNew = true, !known
+		_, back := s.shared.leaving[id] // before that was announced
+		u.judged, u.isNew = true, !known && !back && count <= presenceDetail
 		if u.announced && u.isNew {
-			send = append(send, s.topic.system(u.name+" joined"))
+			sends = append(sends, s.topic.system(u.name+" joined"))
 		}
 	}
+	return sends
+}
+
+// farewellLocked makes the system messages about users who have left this node, as the Store knows by now, and are on no other.
+func (s *roomState) farewellLocked(now map[string]string, count int, read error) (sends []func()) {
 	for id, name := range s.shared.leaving {
 		_, still := now[id]
-		if !complete && !still {
-			continue // nobody knows
-		}
-		if delete(s.shared.leaving, id); !still {
-			send = append(send, s.topic.system(name+" left"))
+		_, untold := s.changed[id]
+		switch {
+		case count > presenceDetail:
+			delete(s.shared.leaving, id) // nobody knows, and later it would be no news
+		case untold, read != nil:
+		default:
+			delete(s.shared.leaving, id)
+			if !still {
+				sends = append(sends, s.topic.system(name+" left"))
+			}
 		}
 	}
-	return send
+	return sends
 }
 
 // diffLocked makes now what the members were told.

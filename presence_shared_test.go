@@ -2,10 +2,12 @@ package parley
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -213,6 +215,133 @@ func (s *countingMembers) Members(ctx context.Context, topic string, limit int) 
 		s.reads.Add(1)
 	}
 	return s.MemoryStore.Members(ctx, topic, limit)
+}
+
+// A room in which only counts are told says nothing of who left, neither then nor when it has become small.
+func TestLargeRoomForgetsWhoLeft(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := NewMemoryStore()
+		nodes, _ := threeNodes(t, Options{Store: store, LeaveGrace: -1, RateLimit: -1})
+		ada := nodes[0].viewer("ada")
+		var crowd []Member
+		for i := range presenceDetail + 200 {
+			crowd = append(crowd, Member{UserID: fmt.Sprintf("u%04d", i), Name: "u"})
+		}
+		require.NoError(t, store.Enter(t.Context(), roomPrefix+"tea", "crowd", crowd, time.Hour))
+		time.Sleep(presenceLease)
+		for i := range 50 {
+			v := nodes[0].viewer(fmt.Sprintf("v%03d", i))
+			time.Sleep(3 * time.Second)
+			v.c.cut()
+			time.Sleep(2 * time.Second)
+		}
+		ada.c.drain()
+		require.Empty(t, nodes[0].leaving())
+		time.Sleep(2 * time.Hour) // the crowd goes
+		synctest.Wait()
+		for len(ada.c.in) > 0 {
+			require.Equal(t, "presence", ada.c.next().str("type"))
+		}
+	})
+}
+
+// A user with two names on two nodes has one of them, as with two devices on one node: the one that came last.
+func TestNameOfAUserOnTwoNodes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes, _ := threeNodes(t, Options{LeaveGrace: -1})
+		ada := nodes[2].viewer("ada")
+		for i, name := range []string{"Kim", "Kimberly"} {
+			c := nodes[i].connect(dialOptions{user: "kim", name: name, v1: true})
+			c.send(`{"type":"join","room":"tea"}`)
+			time.Sleep(time.Second)
+		}
+		requireRoll(t, ada, "ada", "kim")
+		require.Equal(t, "Kimberly", ada.users["kim"])
+		time.Sleep(30 * time.Minute)
+		ada.c.expectNone()
+	})
+}
+
+// F8: what the Store did not take it is told again, and not only with the next renewal.
+func TestFailedPresenceIsToldAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := newHookStore()
+		var fails atomic.Bool
+		call := func(next func() error) error {
+			if fails.Swap(false) {
+				return errors.New("down")
+			}
+			return next()
+		}
+		store.onEnter = func(_ context.Context, _, _ string, _ []Member, _ time.Duration, next func() error) error {
+			return call(next)
+		}
+		store.onLeave = func(_ context.Context, _, _ string, _ []string, next func() error) error { return call(next) }
+		nodes, _ := threeNodes(t, Options{Store: store, LeaveGrace: -1})
+		ada := nodes[0].viewer("ada")
+		time.Sleep(soon)
+		fails.Store(true)
+		kim := nodes[1].viewer("kim")
+		time.Sleep(sharedPause + 2*soon)
+		requireRoll(t, ada, "ada", "kim")
+		requireRoll(t, kim, "ada", "kim")
+		ada.c.drain()
+		fails.Store(true)
+		kim.c.cut()
+		time.Sleep(sharedPause + 2*soon)
+		require.Equal(t, "kim left", ada.c.expect("system").str("content"), "once")
+		require.Len(t, ada.c.expect("presence").list("left"), 1)
+		ada.c.expectNone()
+	})
+}
+
+// A node is shut down, and its clients come back to another one when they were told to: nobody sees them leave. Who does not come back,
+// or cannot resume, has left.
+func TestRollingUpgrade(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes, _ := threeNodes(t, Options{})
+		ada := nodes[0].viewer("ada")
+		nodes[1].viewer("kim")
+		lee := nodes[1].viewer("lee")
+		nodes[1].connect(dialOptions{user: "plain"}).send(`{"type":"join","room":"tea"}`)
+		time.Sleep(5 * time.Second)
+		lee.c.cut() // and is in the grace
+		requireRoll(t, ada, "ada", "kim", "lee", "plain")
+		require.NoError(t, nodes[1].Shutdown(t.Context()))
+		time.Sleep(soon)
+		requireRoll(t, ada, "ada", "kim", "lee")
+		time.Sleep(3 * time.Second)
+		again := nodes[2].viewer("kim")
+		time.Sleep(5 * time.Second)
+		ada.c.expectNone()
+		time.Sleep(presenceLease / 2)
+		requireRoll(t, ada, "ada", "kim")
+		requireRoll(t, again, "ada", "kim")
+	})
+}
+
+// After Shutdown nothing is subscribed any more, and the Store is left alone.
+func TestPresenceAfterShutdown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := &countingMembers{MemoryStore: NewMemoryStore()}
+		nodes, broker := threeNodes(t, Options{Store: store, TrackPresence: true})
+		for i := range 20 {
+			v := nodes[i%3].viewer(fmt.Sprint("u", i))
+			v.c.send(map[string]any{"type": "join", "room": fmt.Sprint("x", i)})
+			if i%2 == 0 {
+				time.Sleep(time.Second)
+				v.c.cut()
+			}
+		}
+		for _, n := range nodes {
+			require.NoError(t, n.Shutdown(t.Context()))
+		}
+		synctest.Wait()
+		require.Zero(t, broker.topics())
+		reads := store.reads.Load()
+		time.Sleep(time.Minute)
+		require.Equal(t, reads, store.reads.Load())
+	})
 }
 
 // Is a user online, since when, and when was the user last seen: one call, over all nodes.
