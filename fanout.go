@@ -81,7 +81,7 @@ func (r *fanOutRun) reached(epoch string, offset int64) {
 		return
 	}
 	t.mu.Lock()
-	t.epoch, t.last = epoch, offset
+	t.moveLocked(epoch, offset)
 	t.mu.Unlock()
 	for len(t.early) > 0 && t.early[0].entry.Offset <= offset+1 {
 		p := t.early[0]
@@ -227,6 +227,14 @@ func (r *fanOutRun) push(f *frame) {
 	}
 }
 
+// moveLocked sets how far the members are.
+func (t *topic) moveLocked(epoch string, last int64) {
+	if t.epoch != epoch {
+		t.begunAt = 0 // of another log
+	}
+	t.epoch, t.last = epoch, last
+}
+
 // note moves the topic past the frames that are about to be fanned out: who
 // joins from now on, and does not get them live, must find them in what it reads.
 func (r *fanOutRun) note() {
@@ -236,9 +244,9 @@ func (r *fanOutRun) note() {
 	for _, f := range r.frames {
 		switch {
 		case f.resets != "":
-			t.epoch, t.last = f.resets, f.offset
+			t.moveLocked(f.resets, f.offset)
 		case f.epoch != "" && (f.epoch != t.epoch || f.offset > t.last):
-			t.epoch, t.last = f.epoch, f.offset
+			t.moveLocked(f.epoch, f.offset)
 		}
 	}
 }
@@ -328,7 +336,7 @@ func (r *fanOutRun) reset(epoch string, before int64, why Code) {
 		return
 	}
 	t.mu.Lock()
-	t.marks = page.Version - page.Top
+	t.marks = marksUnsure // who has joined just now leaves the frame out, and may know an older read state
 	t.mu.Unlock()
 	page.Top = before - 1
 	page.Entries = t.newestFitting(page.Entries)
@@ -345,7 +353,13 @@ func (t *topic) heard(p *publication) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := p.marks - 1; t.marks < 0 || p.news && n == t.marks+1 {
+	if n := p.marks - 1; t.marks == marksUnknown || p.news && n == t.marks+1 && t.marks >= 0 {
 		t.marks = n
 	}
 }
+
+// Values of topic.marks beside the number: nobody has asked yet, and members may know different things, so that comparing tells all of them.
+const (
+	marksUnknown = -1
+	marksUnsure  = -2
+)

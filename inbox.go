@@ -257,7 +257,7 @@ func (t *topic) tellMarks(page Page, local bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.epoch == page.Epoch {
-		t.marks = max(t.marks, page.Version-page.Top)
+		t.marks = page.Version - page.Top // if there is news already, comparing finds out
 	}
 }
 

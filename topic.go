@@ -41,7 +41,7 @@ type topic struct {
 	last  int64
 	// What begin found, 0 if it has not.
 	begunAt int64
-	// How many Marks the members have heard of, -1 if that is not known; see Log.Version. Guarded by mu.
+	// How many Marks the members have heard of, or marksUnknown or marksUnsure; see Log.Version. Guarded by mu.
 	marks   int64
 	unheard int64 // see missesMarks
 	ahead   int64 // see behind
@@ -244,7 +244,7 @@ func (t *topic) deliver(batch []*publication) {
 		// Where the log stands is found out anew: what was stored meanwhile must
 		// be in what the members read when they come back.
 		t.mu.Lock()
-		t.epoch, t.last, t.begunAt, t.marks = "", 0, 0, -1
+		t.epoch, t.last, t.begunAt, t.marks = "", 0, 0, marksUnknown
 		t.mu.Unlock()
 		t.arrived, t.early = append(t.arrived, t.early...), nil
 		t.roster.end(CloseResync, "missed messages: reconnect and resume")
@@ -380,7 +380,7 @@ func (h *Hub) acquire(name string) *topic {
 }
 
 func (h *Hub) newTopic(name string) *topic {
-	t := &topic{hub: h, name: name, marks: -1, recent: recent{turn: make(chan struct{}, topicReads)}}
+	t := &topic{hub: h, name: name, marks: marksUnknown, recent: recent{turn: make(chan struct{}, topicReads)}}
 	if h.opts.Broker != nil {
 		t.link.turn = make(chan struct{}, 1)
 	}
