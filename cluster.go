@@ -171,7 +171,7 @@ func (t *topic) receive(payload []byte) {
 			continue
 		}
 		batch = append(batch, &publication{
-			entry: Entry{Offset: m.Offset, Data: m.Data}, v1: m.V1, key: m.Key, remote: true, marks: m.Marks, news: m.News,
+			entry: Entry{Offset: m.Offset, Data: m.Data}, v1: m.V1, key: m.Key, remote: true, marks: m.Marks, news: m.News, of: m.Of,
 			log: Log{Epoch: m.Epoch, Unread: m.Unread, Version: m.Version}, inbox: m.Version > 0 && t.user != "",
 		})
 	}

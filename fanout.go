@@ -353,7 +353,7 @@ func (t *topic) heard(p *publication) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n := p.marks - 1; t.marks == marksUnknown || p.news && n == t.marks+1 && t.marks >= 0 {
+	if n := p.marks - 1; t.marks == marksUnknown && !p.news || p.news && p.of == t.epoch && n == t.marks+1 && t.marks >= 0 {
 		t.marks = n
 	}
 }

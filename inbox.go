@@ -193,7 +193,7 @@ func (t *topic) tellMarked(ctx context.Context, as MarkAs, done Marked, local bo
 	if len(done.Changed) > 0 && !mutant("mark-silent") {
 		p := &publication{entry: Entry{Data: appendMarked(nil, markNames[as], done)}, v1: true, local: local}
 		if !local {
-			p.marks, p.news = done.Version-done.Top+1, true
+			p.marks, p.news, p.of = done.Version-done.Top+1, true, done.Epoch
 		}
 		_, _ = t.publish(ctx, p)
 	}

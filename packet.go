@@ -32,10 +32,11 @@ type packetMessage struct {
 	V1     bool   `json:"v1,omitempty"`
 	Key    string `json:"key,omitempty"`
 	// Of an inbox, see Log. Version is 0 for any other topic.
-	Unread  int   `json:"unread,omitempty"`
-	Version int64 `json:"version,omitempty"`
-	Marks   int64 `json:"marks,omitempty"` // see publication
-	News    bool  `json:"news,omitempty"`
+	Unread  int    `json:"unread,omitempty"`
+	Version int64  `json:"version,omitempty"`
+	Marks   int64  `json:"marks,omitempty"` // see publication
+	News    bool   `json:"news,omitempty"`
+	Of      string `json:"of,omitempty"` // the epoch that News is of
 
 	Data json.RawMessage `json:"data"`
 }
@@ -47,7 +48,7 @@ var (
 
 // message returns what does not depend on where p is in the log.
 func (p *publication) message() packetMessage {
-	return packetMessage{V1: p.v1, Key: p.key, News: p.news, Data: p.entry.Data}
+	return packetMessage{V1: p.v1, Key: p.key, News: p.news, Of: p.of, Data: p.entry.Data}
 }
 
 func (m *packetMessage) check() error {
@@ -118,6 +119,11 @@ func (m *packetMessage) append(b []byte) []byte {
 	}
 	if m.News {
 		b = append(b, `"news":true,`...)
+	}
+	if m.Of != "" {
+		b = append(b, `"of":`...)
+		b = appendJSONString(b, m.Of)
+		b = append(b, ',')
 	}
 	if m.Key != "" {
 		b = append(b, `"key":`...)

@@ -57,6 +57,8 @@ func (s *scanner) packetMessage() (m packetMessage, ok bool) {
 			m.Version, ok = s.plainInt()
 		case "marks":
 			m.Marks, ok = s.plainInt()
+		case "of":
+			m.Of, ok = s.plainString()
 		case "v1":
 			m.V1, ok = true, s.literal("true")
 		case "news":

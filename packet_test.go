@@ -14,7 +14,7 @@ func TestPacketEncoding(t *testing.T) {
 		Ask:    &ask{ID: "i", Node: "n", Op: opAdd, User: "u", Room: "r", Reason: "<b>", Data: []byte(`{"a":1}`)},
 		Answer: &askAnswer{ID: "i", Count: 3, Error: "e", Data: []byte(`[1]`)},
 		Messages: []packetMessage{
-			{Epoch: "e\n1", Offset: 5, V1: true, Key: "k\x00", Unread: 2, Version: 9, Marks: 4, News: true, Data: []byte(`{"x":"<>"}`)},
+			{Epoch: "e\n1", Offset: 5, V1: true, Key: "k\x00", Unread: 2, Version: 9, Marks: 4, News: true, Of: "e\n1", Data: []byte(`{"x":"<>"}`)},
 			{Data: []byte(`{}`)},
 		}}
 	got, err := decodePacket(full.encode())

@@ -72,6 +72,7 @@ type publication struct {
 	// marks is how many Marks the log has had with it, counted from 1, so that 0 is unknown; news: this tells of the last one.
 	marks int64
 	news  bool
+	of    string // the epoch that news is of
 	// local: it is not for other nodes. carried: they have got it with the append.
 	local, carried bool
 	waits          bool // it is in topic.early
