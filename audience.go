@@ -62,8 +62,8 @@ func (a *Audience) change(ctx context.Context, userIDs []string, f func(context.
 		return ErrClosed
 	}
 	for _, id := range userIDs {
-		if !validName(id, maxName) {
-			return fmt.Errorf("%w: user %q", ErrInvalidName, id)
+		if err := checkUser(id); err != nil {
+			return err
 		}
 	}
 	if len(userIDs) == 0 {

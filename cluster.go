@@ -2,7 +2,6 @@ package parley
 
 import (
 	"context"
-	"strings"
 	"sync"
 	"time"
 )
@@ -134,8 +133,7 @@ func (h *Hub) publish(topic string, p packet) {
 	defer cancel()
 	if err := h.opts.Broker.Publish(ctx, topic, p.encode()); err != nil && h.ctx.Err() == nil {
 		h.stats.brokerErrors.Add(1)
-		kind, _, _ := strings.Cut(topic, "/")
-		h.logError("parley: broker: publish failed", "topic", kind, "error", err)
+		h.logError("parley: broker: publish failed", "topic", topicKind(topic), "error", err)
 	}
 }
 
@@ -189,22 +187,15 @@ func (t *topic) arrive(batch []*publication) {
 	for i, p := range batch[1:] {
 		next = next && p.log.Epoch == first.Epoch && (first.Epoch == "" || p.entry.Offset == batch[i].entry.Offset+1)
 	}
-	lead := !t.running
-	t.running = true
-	inline := lead && next && len(t.pending) == 0
-	if !inline {
-		t.pending = append(t.pending, batch...)
+	inline := next && !t.running // and so nothing is pending
+	if inline {
+		t.running = true
 	}
 	t.mu.Unlock()
 	if inline {
-		t.process(batch)
-		t.mu.Lock()
-		lead = len(t.pending) > 0
-		t.running = lead
-		t.mu.Unlock()
-	}
-	if lead {
-		t.start()
+		t.step(batch)
+	} else {
+		t.submit(batch...)
 	}
 }
 

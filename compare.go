@@ -10,8 +10,8 @@ import (
 const (
 	// headsAtOnce is how many topics are compared by one call of Store.Heads: some 40 KB of answer, a millisecond of a server.
 	headsAtOnce = 512
-	// attachParallel is how many topics are subscribed at once, and marks read, when something has to be made up.
-	attachParallel = 16
+	// topicsAtOnce is how many topics are subscribed, read or told to the Store at once, where it is about many.
+	topicsAtOnce = 16
 )
 
 // watchTopics compares the topics in use with the Store: all of them every Options.SyncInterval, and at
@@ -27,7 +27,7 @@ func (m *monitor) watchTopics() {
 		select {
 		case <-tick.C:
 			last = time.Now()
-			m.compare(func(*topic) bool { return true })
+			m.compare(anyTopic)
 		case <-m.hurried:
 			m.compare(func(t *topic) bool { return t.suspect.Load() })
 			time.Sleep(patience) // should the Broker have trouble without end
@@ -41,12 +41,16 @@ func (m *monitor) watchTopics() {
 
 // suspectAll has all topics compared.
 func (m *monitor) suspectAll() {
-	for _, t := range m.hub.inUse(func(*topic) bool { return true }) {
+	for _, t := range m.hub.inUse(anyTopic) {
 		t.suspect.Store(true)
 		t.release()
 	}
 	m.hurry()
 }
+
+// What inUse is asked for.
+func anyTopic(*topic) bool { return true }
+func isRoom(t *topic) bool { return t.room != nil }
 
 // inUse returns the topics that match, with a reference each.
 func (h *Hub) inUse(match func(*topic) bool) []*topic {
@@ -181,7 +185,7 @@ func (m *monitor) repair(topics []*topic) {
 		ctx, cancel := context.WithTimeout(m.hub.ctx, m.hub.opts.StoreTimeout)
 		defer cancel()
 		_ = m.hub.beginControl(ctx) // or the next time
-		m.each(broken, func(t *topic) {
+		eachTopic(broken, func(t *topic) {
 			defer t.release()
 			t.attach(m.hub.ctx)
 			if t.name != topicControl {
@@ -193,10 +197,10 @@ func (m *monitor) repair(topics []*topic) {
 	})
 }
 
-// each calls f for all topics, some at a time.
-func (m *monitor) each(topics []*topic, f func(*topic)) {
+// eachTopic calls f for all topics, topicsAtOnce at a time.
+func eachTopic(topics []*topic, f func(*topic)) {
 	var all sync.WaitGroup
-	turns := make(chan struct{}, attachParallel)
+	turns := make(chan struct{}, topicsAtOnce)
 	for _, t := range topics {
 		turns <- struct{}{}
 		all.Go(func() {
@@ -223,5 +227,5 @@ func (t *topic) missesMarks(head Head) bool {
 
 // remark tells the devices on this node the read state of inboxes.
 func (m *monitor) remark(topics []*topic) {
-	m.each(topics, func(t *topic) { _ = t.readMarks(true) }) // else the next time round
+	eachTopic(topics, func(t *topic) { _ = t.readMarks(true) }) // else the next time round
 }

@@ -84,9 +84,7 @@ func (r *fanOutRun) reached(epoch string, offset int64) {
 	t.moveLocked(epoch, offset)
 	t.mu.Unlock()
 	for len(t.early) > 0 && t.early[0].entry.Offset <= offset+1 {
-		p := t.early[0]
-		t.early = t.early[1:]
-		t.arrived = append(t.arrived, p)
+		p := t.nextEarly()
 		if p.entry.Offset == offset+1 && p.log.Epoch == epoch {
 			r.send(p)
 			offset++
@@ -127,15 +125,23 @@ func (r *fanOutRun) holds(p *publication) bool {
 	return true
 }
 
+// nextEarly takes out the first of those that wait.
+func (t *topic) nextEarly() *publication {
+	p := t.early[0]
+	t.early = t.early[1:]
+	t.arrived = append(t.arrived, p)
+	return p
+}
+
+// giveUpEarly has nobody wait any more: what is missing is found by comparing, or comes with the log.
+func (t *topic) giveUpEarly() { t.arrived, t.early = append(t.arrived, t.early...), nil }
+
 // expire goes on without what has not come.
 func (r *fanOutRun) expire() {
 	t := r.topic
 	r.over, t.poking = true, false
 	for len(t.early) > 0 {
-		p := t.early[0]
-		t.early = t.early[1:]
-		t.arrived = append(t.arrived, p)
-		r.add(p)
+		r.add(t.nextEarly())
 	}
 }
 
@@ -316,7 +322,7 @@ func (r *fanOutRun) reset(epoch string, before int64, why Code) {
 		return
 	}
 	t := r.topic
-	t.arrived, t.early = append(t.arrived, t.early...), nil
+	t.giveUpEarly()
 	if t.name == topicControl {
 		if why != codeGone {
 			t.mu.Lock()

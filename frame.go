@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/flate"
 	"encoding/binary"
-	"strings"
 	"sync"
 )
 
@@ -80,7 +79,7 @@ func controlFrame(op byte, payload []byte) *frame {
 // closeFrame returns a close frame. Of the reason, which must be UTF-8, it takes
 // the 123 bytes that fit beside the code.
 func closeFrame(code CloseCode, reason string) *frame {
-	reason = strings.ToValidUTF8(reason[:min(len(reason), 123)], "")
+	reason = clipReason(reason)
 	payload := binary.BigEndian.AppendUint16(make([]byte, 0, 125), uint16(code))
 	return controlFrame(opClose, append(payload, reason...))
 }

@@ -88,20 +88,6 @@ func (h *Hub) beat(s *shard, now time.Time, late bool) {
 	}
 }
 
-// roomsInUse returns the rooms of this node, with a reference each.
-func (h *Hub) roomsInUse() []*topic {
-	h.table.mu.Lock()
-	defer h.table.mu.Unlock()
-	var rooms []*topic
-	for _, t := range h.table.topics {
-		if t.room != nil {
-			t.refs++
-			rooms = append(rooms, t)
-		}
-	}
-	return rooms
-}
-
 // renewPresence extends the leases of everybody in a room of this node. It
 // does not wait: the calls of the Store are spread over some seconds.
 func (h *Hub) renewPresence() {
@@ -112,7 +98,7 @@ func (h *Hub) renewPresence() {
 			_ = h.statuses.tell(ctx, true)
 		}()
 	}
-	for _, t := range h.roomsInUse() {
+	for _, t := range h.inUse(isRoom) {
 		name := t.name
 		t.release()
 		time.AfterFunc(rand.N(presenceLease/12), func() {

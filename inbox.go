@@ -140,8 +140,8 @@ func (in *Inbox) mark(ctx context.Context, as MarkAs, s Selection) (Log, error) 
 
 // acquire returns the topic; for reading, too, so that its Store calls are those of every other one.
 func (in *Inbox) acquire() (*topic, error) {
-	if !validName(in.userID, maxName) {
-		return nil, fmt.Errorf("%w: user %q", ErrInvalidName, in.userID)
+	if err := checkUser(in.userID); err != nil {
+		return nil, err
 	}
 	if in.hub.closing.Load() {
 		return nil, ErrClosed

@@ -151,12 +151,12 @@ func (m *monitor) beat() {
 // those that were in it just now and have not said goodbye. After an error these are all.
 func (m *monitor) living(ctx context.Context) (names map[string]string, err error) {
 	all, _, err := m.hub.opts.Store.Members(ctx, topicNodes, maxNodes)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	now := time.Now()
 	if err != nil {
 		err = m.hub.storeError("nodes", err)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
 	for _, n := range all {
 		if n.UserID != m.hub.node {
 			m.nodes[n.UserID] = peer{n.Name, now}

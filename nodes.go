@@ -47,8 +47,8 @@ func (h *Hub) Nodes(ctx context.Context) ([]NodeInfo, error) {
 
 // Connections returns the connections of a user on all nodes, in the order of their nodes' names. Errors and waiting as for Nodes.
 func (h *Hub) Connections(ctx context.Context, userID string) ([]ConnInfo, error) {
-	if !validName(userID, maxName) {
-		return nil, fmt.Errorf("%w: user %q", ErrInvalidName, userID)
+	if err := checkUser(userID); err != nil {
+		return nil, err
 	}
 	g, err := h.askNodes(ctx, ask{Op: opConnections, User: userID}, false)
 	if err != nil {
@@ -95,8 +95,8 @@ func (h *Hub) DisconnectUser(ctx context.Context, userID, reason string) (int, e
 }
 
 func (h *Hub) command(ctx context.Context, what string, a ask) (int, error) {
-	if !validName(a.User, maxName) {
-		return 0, fmt.Errorf("%w: user %q", ErrInvalidName, a.User)
+	if err := checkUser(a.User); err != nil {
+		return 0, err
 	}
 	a.Reason = clipReason(a.Reason)
 	g, err := h.askNodes(ctx, a, true)

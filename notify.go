@@ -182,13 +182,21 @@ func (h *Hub) private(ctx context.Context, id string, m mail) (Result, error) {
 	return h.toUser(ctx, id, m)
 }
 
+// checkUser returns an error unless a user id keeps rule P2.4.
+func checkUser(id string) error {
+	if !validName(id, maxName) {
+		return fmt.Errorf("%w: user %q", ErrInvalidName, id)
+	}
+	return nil
+}
+
 // toUser delivers m, whose data is the whole message, to a connection or a user.
 func (h *Hub) toUser(ctx context.Context, id string, m mail) (Result, error) {
 	if h.closing.Load() {
 		return Result{}, ErrClosed
 	}
-	if !validName(id, maxName) {
-		return Result{}, fmt.Errorf("%w: user %q", ErrInvalidName, id)
+	if err := checkUser(id); err != nil {
+		return Result{}, err
 	}
 	if c := h.Conn(id); c != nil {
 		f := newFrame(append(newBuffer(len(m.data)), m.data...))

@@ -58,10 +58,7 @@ func (s *roomState) seed(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := make(map[string]string, len(members))
-	for _, m := range members {
-		now[m.UserID] = m.Name
-	}
+	now := namesOf(members)
 	for id := range s.users {
 		name, told := s.told[id]
 		if _, stored := now[id]; told && !stored && len(members) <= presenceDetail {
@@ -76,6 +73,15 @@ func (s *roomState) seed(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// namesOf returns the names of members by id.
+func namesOf(members []Member) map[string]string {
+	names := make(map[string]string, len(members))
+	for _, m := range members {
+		names[m.UserID] = m.Name
+	}
+	return names
 }
 
 // changesOf is the publication of changes for the v1 members of this node.
@@ -174,10 +180,7 @@ func (s *roomState) updateShared() (sends []func()) {
 // keeps the one that was entered last, as on one node: that is what the Store says, or the members were told. Else
 // each node's renewal would change it.
 func (s *roomState) renewals(members []Member) []Member {
-	names := make(map[string]string, len(members))
-	for _, m := range members {
-		names[m.UserID] = m.Name
-	}
+	names := namesOf(members)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := s.localLocked(len(s.users))
@@ -238,10 +241,7 @@ func (s *roomState) guessLocked(changed map[string]struct{}) (members []Member, 
 
 // overlayLocked adds to the members those of this node that the Store does not have yet.
 func (s *roomState) overlayLocked(members []Member) map[string]string {
-	now := make(map[string]string, len(members))
-	for _, m := range members {
-		now[m.UserID] = m.Name
-	}
+	now := namesOf(members)
 	if len(members) > presenceDetail {
 		return now
 	}

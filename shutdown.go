@@ -3,11 +3,7 @@ package parley
 import (
 	"cmp"
 	"context"
-	"sync"
 )
-
-// leaveParallel is how many rooms are told to the Store at once at the end of a hub.
-const leaveParallel = 16
 
 // Shutdown ends the hub: it refuses new connections and sends, tells v1
 // clients when to come back ("bye"), closes all connections with code 4000,
@@ -55,7 +51,7 @@ func (h *Hub) await(ctx context.Context, idle chan struct{}, conns []*Conn) erro
 			}
 		}
 	}
-	if rooms := h.roomsInUse(); len(rooms) > 0 {
+	if rooms := h.inUse(isRoom); len(rooms) > 0 {
 		left := make(chan struct{})
 		go func() { // ends with the Store calls, which h.cancel below cuts short
 			defer close(left)
@@ -133,15 +129,8 @@ func wait(ctx context.Context, done <-chan struct{}) error {
 
 // leaveRooms tells the Store that nobody is left on this node.
 func leaveRooms(rooms []*topic) {
-	var all sync.WaitGroup
-	turns := make(chan struct{}, leaveParallel)
-	for _, t := range rooms {
-		turns <- struct{}{}
-		all.Go(func() {
-			defer func() { <-turns }()
-			defer t.release()
-			t.room.close()
-		})
-	}
-	all.Wait()
+	eachTopic(rooms, func(t *topic) {
+		defer t.release()
+		t.room.close()
+	})
 }

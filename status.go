@@ -3,7 +3,6 @@ package parley
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -170,8 +169,8 @@ func (h *Hub) Status(ctx context.Context, userIDs ...string) ([]UserStatus, erro
 		return nil, errNotTracked
 	}
 	for _, id := range userIDs {
-		if !validName(id, maxName) {
-			return nil, fmt.Errorf("%w: user %q", ErrInvalidName, id)
+		if err := checkUser(id); err != nil {
+			return nil, err
 		}
 	}
 	all := make([]UserStatus, 0, len(userIDs))

@@ -94,9 +94,14 @@ func (t *topic) publish(ctx context.Context, p *publication) (Result, error) {
 // enqueue gives p its place in the order of the topic. Call await next.
 func (t *topic) enqueue(p *publication) (lead bool) {
 	p.done = make(chan struct{}, 1)
+	return t.queue(p)
+}
+
+// queue adds publications to those that wait, and reports whether the caller has to see to it that they are processed.
+func (t *topic) queue(batch ...*publication) (lead bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.pending = append(t.pending, p)
+	t.pending = append(t.pending, batch...)
 	lead = !t.running
 	t.running = true
 	return lead
@@ -107,7 +112,7 @@ func (t *topic) await(ctx context.Context, p *publication, lead bool) (Result, e
 		if !t.hub.fast {
 			t.start() // a Store or Broker may block for longer than ctx allows
 		} else {
-			t.step()
+			t.step(t.take())
 		}
 	}
 	select {
@@ -133,8 +138,8 @@ func (p *publication) result() Result {
 
 // step processes one batch in the goroutine of a publisher, and leaves what
 // collected meanwhile to a goroutine of its own: no publisher works for others for long.
-func (t *topic) step() {
-	t.process(t.take())
+func (t *topic) step(batch []*publication) {
+	t.process(batch)
 	t.mu.Lock()
 	more := len(t.pending) > 0
 	t.running = more
@@ -210,12 +215,7 @@ func (t *topic) process(batch []*publication) {
 
 // submit queues publications that nobody waits for.
 func (t *topic) submit(batch ...*publication) {
-	t.mu.Lock()
-	t.pending = append(t.pending, batch...)
-	lead := !t.running
-	t.running = true
-	t.mu.Unlock()
-	if lead {
+	if t.queue(batch...) {
 		t.start()
 	}
 }
@@ -239,7 +239,7 @@ func (t *topic) deliver(batch []*publication) {
 	run.flush()
 	if run.lost && t.hub.opts.Broker != nil {
 		// The members stay where they are, and get what is missing, and what follows, by comparing.
-		t.arrived, t.early = append(t.arrived, t.early...), nil
+		t.giveUpEarly()
 		t.suspect.Store(true)
 	} else if run.lost {
 		// Where the log stands is found out anew: what was stored meanwhile must
@@ -247,7 +247,7 @@ func (t *topic) deliver(batch []*publication) {
 		t.mu.Lock()
 		t.epoch, t.last, t.begunAt, t.marks = "", 0, 0, marksUnknown
 		t.mu.Unlock()
-		t.arrived, t.early = append(t.arrived, t.early...), nil
+		t.giveUpEarly()
 		t.roster.end(CloseResync, "missed messages: reconnect and resume")
 	}
 }
@@ -350,8 +350,10 @@ func marksOf(log Log, entries []Entry) int64 {
 }
 
 // kind is the topic's name without what came from users, for logs.
-func (t *topic) kind() string {
-	kind, _, _ := strings.Cut(t.name, "/")
+func (t *topic) kind() string { return topicKind(t.name) }
+
+func topicKind(name string) string {
+	kind, _, _ := strings.Cut(name, "/")
 	return kind
 }
 
