@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,16 +26,17 @@ type appendCall struct {
 	topic  string
 	keep   parley.Retention
 	keyed  bool  // an entry has a key
-	stated bool  // an entry has a state, which the quick way does not know
-	args   []any // how many entries, whether there is a payload, the payload; of each entry key, data and the rest
+	stated bool  // an entry has a state, which lua/quick.lua does not know
+	count  int   // of entries
+	args   []any // as lua/append.lua has them for a caller
 
-	answer string // a line of what lua/topics.lua returns
+	answer string // a line of what lua/append.lua returns
 	shared bool   // answer is a part of something longer
 
 	// What args point to, and args itself, for the usual call.
 	texts    []string
-	oneArgs  [6]any
-	oneTexts [3]string
+	oneArgs  [7]any
+	oneTexts [4]string
 	time     int64
 }
 
@@ -85,18 +87,39 @@ func (s *Store) publishCommand() string {
 	return "PUBLISH"
 }
 
-// copy copies what it needs of entries: the caller may leave while Redis is being written to. It returns how many bytes that is.
+// What lua/message.lua is to publish.
+var publishNothing, publishPayload, publishPieces = any("0"), any("1"), any("2")
+
+// copy copies what it needs of entries and payload: the caller may leave while Redis is being written to. It returns how many bytes that is.
 func (c *appendCall) copy(entries []parley.Entry, payload []byte) (size int) {
+	publish := publishNothing
+	if payload != nil {
+		publish = publishPayload
+	}
+	var few [4]int
+	ends, apart := pieces(few[:0], entries, payload)
 	size = len(payload)
 	for i := range entries {
-		size += len(entries[i].Key) + len(entries[i].Data)
+		size += len(entries[i].Key)
+		if !apart {
+			size += len(entries[i].Data)
+		}
 	}
 	var all strings.Builder
 	all.Grow(size)
-	all.Write(payload)
+	if apart {
+		publish = publishPieces
+		all.Write(payload[:ends[0]])
+	} else {
+		all.Write(payload)
+	}
+	first := all.Len()
 	for i := range entries {
 		all.WriteString(entries[i].Key)
 		all.Write(entries[i].Data)
+		if apart {
+			all.Write(payload[ends[i]+len(entries[i].Data) : ends[i+1]])
+		}
 	}
 	rest := all.String()
 	take := func(n int) *string {
@@ -106,19 +129,34 @@ func (c *appendCall) copy(entries []parley.Entry, payload []byte) (size int) {
 	}
 	c.args, c.texts = c.oneArgs[:0], c.oneTexts[:0]
 	if len(entries) > 1 {
-		c.args, c.texts = make([]any, 0, 3+3*len(entries)), make([]string, 0, 1+2*len(entries))
+		c.args, c.texts = make([]any, 0, 3+4*len(entries)), make([]string, 0, 1+3*len(entries))
 	}
-	publish := "0"
-	if payload != nil {
-		publish = "1"
-	}
-	c.args = append(c.args, len(entries), publish, take(len(payload)))
+	c.args, c.count = append(c.args, len(entries), publish, take(first)), len(entries)
 	for i := range entries {
 		e := &entries[i]
 		c.keyed = c.keyed || e.Key != ""
-		c.args = append(c.args, take(len(e.Key)), take(len(e.Data)), c.rest(e, len(entries) == 1))
+		after := 0
+		if apart {
+			after = ends[i+1] - ends[i] - len(e.Data)
+		}
+		c.args = append(c.args, take(len(e.Key)), take(len(e.Data)), c.rest(e, len(entries) == 1), take(after))
 	}
 	return size
+}
+
+// pieces returns where the data of each entry begins in a payload that holds them in order, and the length of the payload. So
+// the data need not go to Redis twice. Not ok: the payload does not hold them.
+func pieces(ends []int, entries []parley.Entry, payload []byte) (_ []int, ok bool) {
+	from := 0
+	for i := range entries {
+		at := bytes.Index(payload[from:], entries[i].Data)
+		if at < 0 || len(payload) == 0 {
+			return nil, false
+		}
+		ends = append(ends, from+at)
+		from += at + len(entries[i].Data)
+	}
+	return append(ends, len(payload)), true
 }
 
 // rest is what the script needs to know of an entry besides.

@@ -79,20 +79,22 @@ func TestAppendIsNotRepeatedByTheClient(t *testing.T) {
 			c := client(d)
 			t.Cleanup(func() { _ = c.Close() })
 			s := newStore(t, c)
-			_, err := appendTo(s, "room/1", 1)
-			require.NoError(t, err)
+			for n := range 3 { // so that Redis knows all scripts
+				_, err := appendTo(s, "room/1", n)
+				require.NoError(t, err)
+			}
 			d.armed.Store(1)
-			_, err = appendTo(s, "room/1", 2)
+			_, err := appendTo(s, "room/1", 3)
 			require.ErrorIs(t, err, io.EOF, "nobody knows whether it was stored")
 			page, err := s.Read(t.Context(), "room/1", parley.Query{Limit: 10})
 			require.NoError(t, err)
-			require.EqualValues(t, 2, page.Top, "it was stored, once")
+			require.EqualValues(t, 4, page.Top, "it was stored, once")
 			require.Zero(t, max(d.armed.Load(), 0), "the answer was lost")
 			// Reads are repeated.
 			d.armed.Store(1)
 			page, err = s.Read(t.Context(), "room/1", parley.Query{Limit: 10})
 			require.NoError(t, err)
-			require.EqualValues(t, 2, page.Top)
+			require.EqualValues(t, 4, page.Top)
 		})
 	}
 }

@@ -10,22 +10,26 @@ import (
 )
 
 const (
-	// mergeCalls and mergeBytes bound how much one run of a script does: nothing else runs meanwhile.
-	mergeCalls = 128
-	mergeBytes = 128 << 10
+	// mergeCalls, mergeEntries and mergeBytes bound how much one run of a script does: nothing else runs meanwhile. A function
+	// in Lua takes some thousands of arguments, two for each entry.
+	mergeCalls   = 128
+	mergeEntries = 512
+	mergeBytes   = 128 << 10
 	// mergeTopics is how many topics one run may be about. More would save hardly anything.
 	mergeTopics = 16
 )
 
 // job is what one or several requests become.
 type job struct {
-	single *request // anything but calls of Append
-	parts  []*part  // calls of Append
-	cmd    *redis.Cmd
-	calls  int  // in parts
-	size   int  // of calls
-	source bool // Redis needs the source of the script
-	late   bool // Redis was not ready
+	single  *request // anything but calls of Append
+	parts   []*part  // calls of Append
+	quick   bool     // by lua/quick.lua, which refuses what it does not know
+	cmd     *redis.Cmd
+	calls   int  // in parts
+	entries int  // of calls
+	size    int  // of calls
+	source  bool // Redis needs the source of the script
+	late    bool // Redis was not ready
 }
 
 // part is the calls of Append for one topic that are carried out together.
@@ -34,6 +38,7 @@ type part struct {
 	first    [1]*request // what requests has in the usual case
 	job      *job
 	names    *topicNames
+	keyed    bool // an entry has a key
 }
 
 // onceCmd is a command that the client must not send again by itself when the connection breaks.
@@ -48,41 +53,57 @@ func (l *line) jobs(batch []*request) []*job {
 	if len(batch) > 1 {
 		parts = make(map[string]*part, len(batch))
 	}
-	var open *job // for further topics
+	var quick, whole *job // for further topics
 	for _, r := range batch {
 		if r.merge == nil {
 			list = append(list, &job{single: r})
 			continue
 		}
 		p := parts[r.merge.topic]
-		if p == nil || r.merge.keep != p.requests[0].merge.keep || !p.job.fits(r) {
-			if open == nil || l.apart.Load() || len(open.parts) >= mergeTopics || !open.fits(r) {
-				open = &job{}
-				list = append(list, open)
+		if p == nil || !p.takes(r) {
+			names := l.namesOf(r.merge)
+			open, isQuick := &whole, names.isQuick(r.merge)
+			if isQuick {
+				open = &quick
 			}
-			p = &part{job: open}
+			if *open == nil || l.apart.Load() || len((*open).parts) >= mergeTopics || !(*open).fits(r) {
+				*open = &job{quick: isQuick}
+				list = append(list, *open)
+			}
+			p = &part{job: *open, names: names}
 			p.requests = p.first[:0]
-			open.parts = append(open.parts, p)
+			p.job.parts = append(p.job.parts, p)
 			if parts != nil {
 				parts[r.merge.topic] = p
 			}
 		}
-		p.requests = append(p.requests, r)
-		p.job.calls++
-		p.job.size += r.size
+		p.add(r)
 	}
 	return list
 }
 
+// takes reports whether a part may have r besides.
+func (p *part) takes(r *request) bool {
+	return r.merge.keep == p.names.keep && !(p.job.quick && r.merge.stated) && p.job.fits(r)
+}
+
+func (p *part) add(r *request) {
+	p.requests = append(p.requests, r)
+	p.keyed = p.keyed || r.merge.keyed
+	p.job.calls++
+	p.job.entries += r.merge.count
+	p.job.size += r.size
+}
+
 // fits reports whether a run of the script may do r besides.
 func (j *job) fits(r *request) bool {
-	return j.calls < mergeCalls && j.size+r.size <= mergeBytes
+	return j.calls < mergeCalls && j.entries+r.merge.count <= mergeEntries && j.size+r.size <= mergeBytes
 }
 
 // split returns a job for each topic.
 func (j *job) split() (list []*job) {
 	for _, p := range j.parts {
-		p.job = &job{parts: []*part{p}}
+		p.job = &job{quick: j.quick, parts: []*part{p}}
 		list = append(list, p.job)
 	}
 	return list
@@ -124,33 +145,41 @@ func (l *line) singleArgs(j *job, r *request) []any {
 	return append(args, r.args...)
 }
 
-// appendArgs are those that lua/topics.lua tells of.
+// appendArgs are those that lua/topics.lua or lua/quick.lua tells of.
 func (l *line) appendArgs(j *job) []any {
-	more := 3 + 4*len(j.parts)
+	keys, more := 0, 4+3*len(j.parts)
 	for _, p := range j.parts {
+		keys += len(p.keys())
 		for _, r := range p.requests {
 			more += len(r.merge.args)
 		}
 	}
-	args := l.evalArgs(j, scriptAppend, len(logParts)*len(j.parts), more)
+	program := scriptAppend
+	if j.quick {
+		program = scriptQuick
+	}
+	args := l.evalArgs(j, program, keys, more)
 	for _, p := range j.parts {
-		p.names = l.namesOf(p.requests[0].merge)
-		for i := range p.names.keys {
-			args = append(args, &p.names.keys[i])
+		names := p.keys()
+		for i := range names {
+			args = append(args, &names[i])
 		}
 	}
-	args = append(args, newEpoch(), windowMillis, l.store.publishCommand())
+	if j.quick {
+		args = append(args, windowMillis, l.store.publishCommand(), l.history, l.asked)
+	} else {
+		args = append(args, newEpoch(), windowMillis, l.store.publishCommand())
+	}
 	for _, p := range j.parts {
-		size, kind := 0, "p"
+		size := 0
 		for _, r := range p.requests {
 			size += len(r.merge.args)
-			if r.merge.stated {
-				kind = ""
-			} else if r.merge.keyed && kind != "" {
-				kind = "k"
-			}
 		}
-		args = append(args, &p.names.kept, &p.names.channel, size, kind)
+		args = append(args, &p.names.kept)
+		if j.quick {
+			args = append(args, len(p.keys()))
+		}
+		args = append(args, size)
 		for _, r := range p.requests {
 			args = append(args, r.merge.args...)
 		}
@@ -158,16 +187,29 @@ func (l *line) appendArgs(j *job) []any {
 	return args
 }
 
-// topicNames is what a run of the Append script needs to know of a topic.
-type topicNames struct {
-	keys    [len(logParts)]string
-	channel string
-	keep    parley.Retention
-	kept    string // keep as the script wants it
+// keys are those of the topic that the script uses.
+func (p *part) keys() []string {
+	switch {
+	case !p.job.quick:
+		return p.names.keys[:]
+	case p.keyed:
+		return p.names.keys[:5]
+	}
+	return p.names.keys[:3]
 }
 
-// logParts are the keys of a topic that the Append script uses, in this order.
-var logParts = [...]string{"log", "messages", "info", "due", "keys0", "keys1", "ends"}
+// topicNames is what a run of the Append script needs to know of a topic.
+type topicNames struct {
+	keys [len(logParts)]string
+	keep parley.Retention
+	kept string // keep as the script wants it
+
+	refused int // how often lua/quick.lua has refused it in a row
+	skip    int // how often it is not asked
+}
+
+// logParts are the keys of a topic that the Append scripts use, in this order: the first three always, the next two for keys.
+var logParts = [...]string{"log", "messages", "info", "keys0", "keys1", "due", "ends"}
 
 // maxNames is how many topics a line knows the names for.
 const maxNames = 4096
@@ -179,7 +221,7 @@ func (l *line) namesOf(c *appendCall) *topicNames {
 		return n
 	}
 	base := l.store.base(l.store.tag(c.topic))
-	n = &topicNames{channel: base + live, keep: c.keep, kept: fmt.Sprintf("%d %d %d ", c.keep.Messages, c.keep.Bytes, millis(c.keep.Age))}
+	n = &topicNames{keep: c.keep, kept: fmt.Sprintf("%d %d %d ", c.keep.Messages, c.keep.Bytes, millis(c.keep.Age)), skip: 1} // it may be new
 	for i, part := range logParts {
 		n.keys[i] = base + part
 	}
@@ -190,6 +232,28 @@ func (l *line) namesOf(c *appendCall) *topicNames {
 	return n
 }
 
+// isQuick reports whether c is worth trying with lua/quick.lua.
+func (n *topicNames) isQuick(c *appendCall) bool {
+	if c.stated || c.count > mergeEntries {
+		return false
+	}
+	if n.skip > 0 {
+		n.skip--
+		return false
+	}
+	return true
+}
+
+// answered notes whether lua/quick.lua has done it. If it has refused again and again, it is asked ever more rarely.
+func (n *topicNames) answered(done bool) {
+	if done {
+		n.refused = 0
+		return
+	}
+	n.refused = min(n.refused+1, 7)
+	n.skip = 1<<(n.refused-1) - 1
+}
+
 // scriptError is what Redis says about one topic of several.
 type scriptError string
 
@@ -198,15 +262,17 @@ func (e scriptError) Error() string { return string(e) }
 // RedisError marks it as an answer of Redis, for [redis.Error].
 func (scriptError) RedisError() {}
 
-// finish hands the answer to those who wait for it.
-func (j *job) finish() {
+// finish hands the answer to those who wait for it, and returns a job for what lua/quick.lua has refused.
+func (l *line) finish(j *job) (again *job) {
 	reply, err := j.cmd.Result()
 	if j.parts == nil {
 		j.single.finish(reply, err)
-		return
+		return nil
 	}
 	answers, _ := reply.([]any)
-	if err == nil && len(answers) != len(j.parts) {
+	if err == nil && len(answers) == len(j.parts)+1 && j.quick {
+		l.learn(answers[len(j.parts)])
+	} else if err == nil && len(answers) != len(j.parts) {
 		err = errReply
 	}
 	for i, p := range j.parts {
@@ -215,11 +281,30 @@ func (j *job) finish() {
 			continue
 		}
 		text, _ := answers[i].(string)
+		if j.quick {
+			p.names.answered(text != "")
+		}
 		if why, failed := strings.CutPrefix(text, "!"); failed {
 			p.finish("", scriptError(why))
-		} else {
+		} else if text != "" || !j.quick {
 			p.finish(text, nil)
+		} else {
+			if again == nil {
+				again = &job{cmd: redis.NewCmd(background)}
+				again.cmd.SetErr(errTimeout) // until it is sent
+			}
+			again.parts, p.job = append(again.parts, p), again
 		}
+	}
+	return again
+}
+
+// learn takes what lua/quick.lua says of the history of the server. In a Cluster there are several, so that it is to find it anew each time.
+func (l *line) learn(answer any) {
+	text, _ := answer.(string)
+	history, asked, ok := strings.Cut(strings.TrimSpace(text), " ")
+	if ok && l.single {
+		l.history, l.asked = history, asked
 	}
 }
 

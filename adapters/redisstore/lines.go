@@ -18,7 +18,7 @@ const (
 	batchCalls = 512
 	batchBytes = 1 << 20
 	// attempts is how often a batch goes to Redis altogether for calls that were not carried out.
-	attempts = 5
+	attempts = 6
 )
 
 // lines collect calls of many goroutines into pipelines: what comes while one is under way goes
@@ -29,6 +29,7 @@ type lines struct {
 	// repeated, not even by the client.
 	once   bool
 	queues []chan *request
+	single bool        // there is one server, though not always the same
 	apart  atomic.Bool // the server wants a script to be about one topic
 	timers sync.Pool   // *time.Timer, for callers that wait
 }
@@ -38,6 +39,8 @@ type line struct {
 	*lines
 	queue chan *request
 	names map[string]*topicNames // by topic
+
+	history, asked string // of the server, and when it was asked for it, see lua/quick.lua
 }
 
 // request is a call that waits for its answer.
@@ -64,12 +67,12 @@ const (
 
 func (s *Store) newLines(ctx context.Context, n int, once bool) *lines {
 	l := &lines{store: s, once: once}
-	_, single := s.client.(*redis.Client)
-	l.apart.Store(!single)
+	_, l.single = s.client.(*redis.Client)
+	l.apart.Store(!l.single)
 	for range n {
 		queue := make(chan *request, lineQueue)
 		l.queues = append(l.queues, queue)
-		s.background.Go(func() { (&line{lines: l, queue: queue, names: map[string]*topicNames{}}).run(ctx) })
+		s.background.Go(func() { (&line{lines: l, queue: queue, names: map[string]*topicNames{}, asked: "0"}).run(ctx) })
 	}
 	return l
 }
@@ -226,7 +229,7 @@ func (l *line) send(ctx context.Context, batch []*request) {
 			_ = pipe.Process(ctx, l.cmder(j)) // only queues it
 		}
 		_, _ = pipe.Exec(ctx) // each command has its own error
-		last := attempt == attempts
+		last := attempt >= attempts
 		pending = l.settle(pending, last)
 		if len(pending) == 0 {
 			return
@@ -259,7 +262,12 @@ func (l *line) settle(jobs []*job, last bool) (again []*job) {
 			again = append(again, j)
 			continue
 		}
-		l.finish(j, err)
+		if err == nil {
+			l.store.policy.Do(func() { l.store.background.Go(l.store.warnOfEviction) })
+		}
+		if refused := l.finish(j); refused != nil {
+			again = append(again, refused)
+		}
 	}
 	return again
 }
@@ -277,14 +285,6 @@ func (l *line) suspect(err error) {
 func isMoved(err error) bool {
 	_, moved := redis.IsMovedError(err)
 	return moved
-}
-
-// finish hands out the answer of a job.
-func (l *line) finish(j *job, err error) {
-	j.finish()
-	if err == nil {
-		l.store.policy.Do(func() { l.store.background.Go(l.store.warnOfEviction) })
-	}
 }
 
 // pause waits a little if Redis is not ready yet. It reports whether to go on.

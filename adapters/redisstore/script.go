@@ -39,8 +39,12 @@ var (
 	luaSettle string
 	//go:embed lua/append.lua
 	luaAppend string
+	//go:embed lua/message.lua
+	luaMessage string
 	//go:embed lua/topics.lua
 	luaTopics string
+	//go:embed lua/quick.lua
+	luaQuick string
 	//go:embed lua/read.lua
 	luaRead string
 	//go:embed lua/mark.lua
@@ -66,7 +70,8 @@ var (
 	//go:embed lua/status.lua
 	luaStatus string
 
-	scriptAppend  = newScript(luaServer, "local function whole(KEYS, ARGV)\n", luaLog, luaSettle, luaAppend, "end\n", luaTopics)
+	scriptAppend  = newScript(luaServer, luaMessage, "local function whole(KEYS, ARGV)\n", luaLog, luaSettle, luaAppend, "end\n", luaTopics)
+	scriptQuick   = newScript(luaServer, luaMessage, luaQuick)
 	scriptRead    = newScript(luaServer, luaLog, luaRead)
 	scriptMark    = newScript(luaServer, luaLog, luaSettle, luaMark)
 	scriptDue     = newScript(luaServer, luaLog, luaDue)

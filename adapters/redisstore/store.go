@@ -50,7 +50,7 @@ func New(client redis.UniversalClient, opts Options) (*Store, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{client: client, opts: opts, end: cancel, done: ctx.Done()}
-	n := 2 // the more calls go together, the cheaper is each
+	n := 1 // the more calls go together, the cheaper is each
 	if _, ok := client.(*redis.ClusterClient); ok {
 		n = 16 // each has the slots of one node or two, so that a node that hangs does not hold up the others
 	}

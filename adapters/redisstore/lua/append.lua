@@ -1,10 +1,11 @@
 -- Append, of one or several callers: each gets the answer that it would have got alone.
 -- KEYS: 5 and 6 keys (hashes: offsets by idempotency key), 7 leases of the room.
 -- ARGV: 1 an epoch, if there is none yet; 2 to 4 messages, bytes and age to keep; 5 the window; 6 how to publish; 7 channel;
--- then for each caller: how many entries, 1 if there is a payload, the payload; and for each entry: its key, its data,
--- and "<time>" or "<time> <state> <ttl> <receive in>".
--- Returns what topics.lua returns for a topic.
+-- then for each caller: how many entries, what to publish (0 nothing, 1 the payload, 2 pieces), the payload or its first piece; and for each entry
+-- its key, its data, "<time>" or "<time> <state> <ttl> <receive in>", and the next piece, see message.lua.
+-- Returns for each caller a line of epoch, unread, version, truncated and the offsets, negative for duplicates.
 local epoch, keep, bytes, age, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local TABLE = string.rep(' ', 65) -- hash-max-listpack-value is 64
 local clean = {MSGS, INFO, DUE, KEYS[5], KEYS[6]}
 
 -- Everything is read first: a key of another kind than ours is an error before anything has changed.
@@ -28,10 +29,10 @@ local i = 8
 while i <= #ARGV do
   local n = tonumber(ARGV[i])
   for e = 0, n - 1 do
-    local key = ARGV[i + 3 + 3 * e]
+    local key = ARGV[i + 3 + 4 * e]
     if key ~= '' then wanted[#wanted + 1] = key end
   end
-  i = i + 3 + 3 * n
+  i = i + 3 + 4 * n
 end
 local turn = max(floor(now / window), l.window)
 local current, previous = KEYS[5 + turn % 2], KEYS[6 - turn % 2]
@@ -80,7 +81,7 @@ end
 
 i = 8
 while i <= #ARGV do
-  local n, payload = tonumber(ARGV[i]), ARGV[i + 1] == '1' and ARGV[i + 2]
+  local n, caller = tonumber(ARGV[i]), i
   i = i + 3
   local offsets, published, data, infos = {}, {}, {}, {}
   for e = 1, n do
@@ -100,7 +101,7 @@ while i <= #ARGV do
         given[#given + 1] = l.top
       end
     end
-    i = i + 3
+    i = i + 4
   end
   if #data > 0 then
     slices(data, function(...) call('RPUSH', MSGS, ...) end)
@@ -114,13 +115,16 @@ while i <= #ARGV do
   end
   pop(l, l.n - keep, true)
   while bytes > 0 and l.bytes > bytes and l.n > 1 do pop(l, 1, true) end
-  if payload and #data > 0 then
-    notes[#notes + 1] = string.format('%.0f %.0f ', l.unread, l.top + l.changes) .. table.concat(published, ',') .. ' ' .. l.epoch .. '\n' .. payload
+  if #data > 0 and ARGV[caller + 1] ~= '0' then
+    local header = string.format('%.0f %.0f ', l.unread, l.top + l.changes) .. table.concat(published, ',') .. ' ' .. l.epoch .. '\n'
+    notes[#notes + 1] = message(ARGV, header, caller, i)
   end
   answers[#answers + 1] = l.epoch .. string.format(' %.0f %.0f %.0f ', l.unread, l.top + l.changes, l.truncated) .. table.concat(offsets, ' ')
 end
 
 if #given > 0 then
+  -- A long value makes Redis keep the hash as a table: in the list that it makes of small ones it would look through all, hundreds.
+  if l.window ~= turn then call('HSET', current, '', TABLE) end
   slices(given, function(...) call('HSET', current, ...) end)
   if l.window ~= turn then
     l.window = turn
@@ -150,7 +154,7 @@ elseif l.dies ~= 0 or l.ends ~= 0 then
 end
 l.age = age
 l.plain = string.format('%.0f %.0f %.0f ', keep, bytes, age) .. server()
-l.calm = age > 0 and l.n > 0 and min(at(0) + age, l.ends - age) or FOREVER
+l.calm = age > 0 and l.n > 0 and min(at(l, 0) + age, l.ends - age) or FOREVER
 save(l)
 if dated then call('PEXPIREAT', LOG, l.dies) end
 for _, note in ipairs(notes) do redis.pcall(ARGV[6], ARGV[7], note) end -- that this fails is no error of the Append

@@ -11,24 +11,26 @@ local HOUR, FOREVER = 3600000, 9e15
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
 
-local FIELDS = {'top', 'first', 'unread', 'changes', 'truncated', 'bytes', 'age', 'soonest', 'stale',
-  'room', 'ends', 'dies', 'marked', 'window', 'calm'}
+-- Redis looks through the fields of a small hash in this order: first what quick.lua needs.
+local FIELDS = {'top', 'first', 'bytes', 'calm', 'window', 'unread', 'changes', 'truncated', 'age', 'soonest', 'stale',
+  'room', 'ends', 'dies', 'marked'}
 
 -- make returns a log. saved holds what Redis has: epoch, server and FIELDS; nothing, if the log is new.
 local function make(epoch, saved)
   return {
-    epoch = epoch, saved = saved, top = saved[3] or 0, first = max(saved[4] or 1, 1), unread = saved[5] or 0, changes = saved[6] or 0,
-    truncated = saved[7] or 0, bytes = saved[8] or 0, age = saved[9] or 0, soonest = saved[10] or 0, stale = saved[11] or 0,
-    room = saved[12] or 0, ends = saved[13] or 0, dies = saved[14] or 0, marked = saved[15] or 0, window = saved[16] or 0, calm = saved[17] or 0,
+    epoch = epoch, saved = saved, top = saved[3] or 0, first = max(saved[4] or 1, 1), bytes = saved[5] or 0, calm = saved[6] or 0,
+    window = saved[7] or 0, unread = saved[8] or 0, changes = saved[9] or 0, truncated = saved[10] or 0, age = saved[11] or 0,
+    soonest = saved[12] or 0, stale = saved[13] or 0, room = saved[14] or 0, ends = saved[15] or 0, dies = saved[16] or 0, marked = saved[17] or 0,
     plain = saved.plain or '',
-    n = 0, lost = false, fresh = false,
+    n = 0, skip = 0, lost = false, fresh = false,
   }
 end
 
 -- load returns the log, or nil if there is none. If the server has not the history with which the log was
 -- begun, the last entries may be missing, and their offsets would be given again: then the epoch becomes fresh. Nothing
 -- else changes, and where nothing can be written not even that.
---   first     offset of the first element of messages; n how many there are
+--   first     offset of the first entry; n how many there are; skip how many are left before them in both lists, because quick.lua
+--             does not remove one each time. The hash has the offset of the first element.
 --   changes   how many Marks have changed something
 --   soonest   a time before which no TTL passes; 0: none will
 --   stale     a time before which unread is right; 0: it stays so
@@ -37,11 +39,11 @@ end
 --   dies      when the whole log goes; 0: never
 --   marked    1 if an element of info has a state
 --   window    which of the two hashes of keys is in use
---   plain     what is kept, and the history, if no element of info has a state; then quick may append, see topics.lua
+--   plain     what is kept, and the history, if there have been no states; then quick.lua may append
 --   calm      until when it may, because nothing grows too old before
 local function load(fresh)
-  local h = call('HMGET', LOG, 'epoch', 'server', 'top', 'first', 'unread', 'changes', 'truncated', 'bytes', 'age', 'soonest', 'stale',
-    'room', 'ends', 'dies', 'marked', 'window', 'calm', 'plain')
+  local h = call('HMGET', LOG, 'epoch', 'server', 'top', 'first', 'bytes', 'calm', 'window', 'unread', 'changes', 'truncated', 'age', 'soonest',
+    'stale', 'room', 'ends', 'dies', 'marked', 'plain')
   if not h[1] then return nil end
   local history = server()
   for i = 3, #FIELDS + 2 do h[i] = tonumber(h[i] or 0) end
@@ -58,20 +60,23 @@ local function load(fresh)
     l.lost = n + m > 0
     if l.unread > 0 and (l.ends == 0 or now < l.ends) then l.truncated = l.top end
     l.n, l.first, l.unread, l.bytes, l.soonest, l.stale = 0, l.top + 1, 0, 0, 0, 0
+  elseif l.plain ~= '' then
+    l.skip = max(0, n - tonumber(match(l.plain, '^%d+')))
+    l.first, l.n = l.first + l.skip, n - l.skip
   end
   return l
 end
 
 -- at returns when the i-th entry was appended, counted from 0.
-local function at(i) return tonumber(match(call('LINDEX', INFO, i), '^%d+')) end
+local function at(l, i) return tonumber(match(call('LINDEX', INFO, l.skip + i), '^%d+')) end
 
 -- aged returns how many entries are too old.
 local function aged(l)
-  if l.age == 0 or l.n == 0 or at(0) + l.age > now then return 0 end
+  if l.age == 0 or l.n == 0 or at(l, 0) + l.age > now then return 0 end
   local low, high = 0, l.n
   while high - low > 1 do
     local middle = floor((low + high) / 2)
-    if at(middle) + l.age <= now then low = middle else high = middle end
+    if at(l, middle) + l.age <= now then low = middle else high = middle end
   end
   return high
 end

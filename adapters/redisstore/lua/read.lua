@@ -26,8 +26,9 @@ local n = min(to - from + 1, limit)
 if ARGV[2] ~= 'f' then from = to - n + 1 end
 local data, info, marks = {}, {}, {}
 if n > 0 then
-  data = call('LRANGE', MSGS, from - l.first, from - l.first + n - 1)
-  info = call('LRANGE', INFO, from - l.first, from - l.first + n - 1)
+  local place = l.skip + from - l.first
+  data = call('LRANGE', MSGS, place, place + n - 1)
+  info = call('LRANGE', INFO, place, place + n - 1)
 end
 if ARGV[5] == '1' and l.marked == 1 and l.n > old then marks = call('LRANGE', INFO, old, -1) end
 return {l.epoch, l.top, first, unread, l.top + l.changes, l.truncated, now, from, data, info, marks}

@@ -59,6 +59,11 @@ local function settle(l)
     l.fresh = true
     return
   end
+  if l.skip > 0 then
+    local skip = l.skip
+    l.first, l.n, l.skip = l.first - skip, l.n + skip, 0
+    pop(l, skip, false)
+  end
   lapse(l)
   pop(l, aged(l), false) -- first, because what is too old is not missed
 end
@@ -67,17 +72,18 @@ end
 local function save(l)
   l.stale = l.soonest
   if l.marked == 1 and l.age > 0 and l.n > 0 then
-    local oldest = at(0) + l.age
+    local oldest = at(l, 0) + l.age
     if l.stale == 0 or oldest < l.stale then l.stale = oldest end
   end
   local set, saved = {}, l.saved
-  if #saved == 0 then set = {'epoch', l.epoch, 'server', server()} end
-  if l.n == 0 or l.marked == 1 or l.truncated > 0 then l.plain = '' end
+  if #saved == 0 then set = {'epoch', l.epoch} end
+  if l.n == 0 or l.marked == 1 or l.truncated > 0 or l.changes > 0 then l.plain = '' end
   if l.plain ~= (saved.plain or '') then set[#set + 1], set[#set + 2] = 'plain', l.plain end
   for i = 1, #FIELDS do
     local name = FIELDS[i]
     local v = l[name]
     if v ~= saved[i + 2] then set[#set + 1], set[#set + 2] = name, v end
   end
+  if #saved == 0 then set[#set + 1], set[#set + 2] = 'server', server() end
   if #set > 0 then call('HSET', LOG, unpack(set)) end
 end
