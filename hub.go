@@ -52,8 +52,10 @@ type Hub struct {
 	appender AppendPublisher
 	echo     []byte // how the packets of this node begin
 	asks     *asks
-	monitor  *monitor  // nil if nothing of the Store can fail
-	statuses *statuses // nil without Options.TrackPresence
+	runners  *runners
+	appends  *deadlines // of calls of Store.Append
+	monitor  *monitor   // nil if nothing of the Store can fail
+	statuses *statuses  // nil without Options.TrackPresence
 
 	ctx     context.Context // of Store calls that belong to no single caller; ends with Shutdown
 	cancel  context.CancelFunc
@@ -103,6 +105,7 @@ func New(opts Options) (*Hub, error) {
 	h.quota.init(opts.PrivateQuota)
 	h.known.users = newAging[struct{}](knownLife)
 	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.runners, h.appends = newRunners(h.ctx.Done()), newDeadlines(h.ctx, h.opts.StoreTimeout)
 	h.all = h.acquire(topicBroadcast) // never released
 	if opts.Broker != nil {
 		h.control = h.acquire(topicControl) // likewise

@@ -42,7 +42,7 @@ type Options struct {
 	// Store keeps history and presence. Default: NewMemoryStore(), which holds
 	// up to 256 MiB in the process.
 	Store Store
-	// StoreTimeout bounds every call of the Store. Default 5 s.
+	// StoreTimeout bounds every call of the Store. Default 5 s. Store.Append gets up to an eighth less, because calls share contexts.
 	StoreTimeout time.Duration
 	// Broker connects several nodes, which share Store, too. Default nil: this is the only node.
 	Broker Broker

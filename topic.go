@@ -156,7 +156,7 @@ func (t *topic) step(batch []*publication) {
 func (t *topic) start() {
 	t.retain()
 	t.hub.runStarts()
-	go t.run()
+	t.hub.runners.run(t)
 }
 
 func (t *topic) run() {
@@ -324,8 +324,7 @@ func checkAppended(epoch string, entries []Entry) error {
 
 // append calls the Store with its timeout. If that can hand what is appended to the other nodes, it does.
 func (t *topic) append(entries []Entry, batch []*publication) (Log, error) {
-	ctx, cancel := context.WithTimeout(t.hub.ctx, t.hub.opts.StoreTimeout)
-	defer cancel()
+	ctx := t.hub.appends.context()
 	if t.hub.appender == nil {
 		return t.hub.opts.Store.Append(ctx, t.name, t.keep, entries)
 	}

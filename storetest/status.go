@@ -264,7 +264,13 @@ var statusCases = []storeCase{
 		})
 		first := e.online(ids, slices.Repeat([]bool{true}, len(ids)), "on 8 nodes")
 		for w := range writers - 1 {
-			e.disconnect(fmt.Sprint("n", (5*w)%writers), ids...)
+			for n := range writers { // so that each node is the last one of some users
+				var leave []string
+				for i := (5*w + n) % writers; i < len(ids); i += writers {
+					leave = append(leave, ids[i])
+				}
+				e.disconnect(fmt.Sprint("n", n), leave...)
+			}
 			for i, u := range e.status(ids...) {
 				require.Equalf(e, first[i].Since, u.Since, "Since of user %d when %d of 8 nodes are left", i, writers-1-w)
 			}

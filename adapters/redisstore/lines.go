@@ -41,6 +41,11 @@ type line struct {
 	names map[string]*topicNames // by topic
 
 	history, asked string // of the server, and when it was asked for it, see lua/quick.lua
+
+	// See bounded.
+	ctx    context.Context
+	cancel context.CancelFunc
+	until  time.Time
 }
 
 // request is a call that waits for its answer.
@@ -96,7 +101,7 @@ func (l *lines) doOne(ctx context.Context, slot int, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return ended(err)
 	}
-	timer := l.timer()
+	timer := l.timer(ctx)
 	defer l.giveBack(timer)
 	defer r.leave()
 	if err := l.enter(ctx, slot, r, timer); err != nil {
@@ -110,7 +115,7 @@ func (l *lines) doAll(ctx context.Context, requests []*request, tag func(i int) 
 	if err := ctx.Err(); err != nil {
 		return ended(err)
 	}
-	timer := l.timer()
+	timer := l.timer(ctx)
 	defer l.giveBack(timer)
 	defer func() {
 		for _, r := range requests {
@@ -130,8 +135,11 @@ func (l *lines) doAll(ctx context.Context, requests []*request, tag func(i int) 
 	return nil
 }
 
-// timer returns a timer that goes off when a call has taken too long. It is to be given back.
-func (l *lines) timer() *time.Timer {
+// timer returns a timer that goes off when a call has taken too long. It is to be given back. nil: ctx ends earlier.
+func (l *lines) timer(ctx context.Context) *time.Timer {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= l.store.opts.Timeout {
+		return nil
+	}
 	timer, ok := l.timers.Get().(*time.Timer)
 	if !ok {
 		return time.NewTimer(l.store.opts.Timeout)
@@ -141,8 +149,18 @@ func (l *lines) timer() *time.Timer {
 }
 
 func (l *lines) giveBack(timer *time.Timer) {
-	timer.Stop()
-	l.timers.Put(timer)
+	if timer != nil {
+		timer.Stop()
+		l.timers.Put(timer)
+	}
+}
+
+// expiry is when a timer goes off, if there is one.
+func expiry(timer *time.Timer) <-chan time.Time {
+	if timer == nil {
+		return nil
+	}
+	return timer.C
 }
 
 // leave keeps a request that no line has taken from taking place.
@@ -156,7 +174,7 @@ func (l *lines) enter(ctx context.Context, slot int, r *request, timer *time.Tim
 		return nil
 	case <-ctx.Done():
 		return ended(ctx.Err())
-	case <-timer.C:
+	case <-expiry(timer):
 		return errTimeout
 	case <-l.store.done:
 		return ErrClosed
@@ -169,7 +187,7 @@ func (l *lines) wait(ctx context.Context, r *request, timer *time.Timer) error {
 	case <-r.done:
 	case <-ctx.Done():
 		return ended(ctx.Err())
-	case <-timer.C:
+	case <-expiry(timer):
 		return errTimeout
 	case <-l.store.done:
 		return ErrClosed
@@ -220,15 +238,18 @@ func (l *line) send(ctx context.Context, batch []*request) {
 	if len(batch) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.store.opts.Timeout)
-	defer cancel()
+	ctx = l.bounded(ctx)
 	pending := l.jobs(batch)
 	for attempt := 1; ; attempt++ {
-		pipe := l.store.client.Pipeline()
-		for _, j := range pending {
-			_ = pipe.Process(ctx, l.cmder(j)) // only queues it
+		if len(pending) == 1 {
+			_ = l.store.client.Process(ctx, l.cmder(pending[0])) // it has the error
+		} else {
+			pipe := l.store.client.Pipeline()
+			for _, j := range pending {
+				_ = pipe.Process(ctx, l.cmder(j)) // only queues it
+			}
+			_, _ = pipe.Exec(ctx) // each command has its own error
 		}
-		_, _ = pipe.Exec(ctx) // each command has its own error
 		last := attempt >= attempts
 		pending = l.settle(pending, last)
 		if len(pending) == 0 {
@@ -239,6 +260,18 @@ func (l *line) send(ctx context.Context, batch []*request) {
 			return
 		}
 	}
+}
+
+// bounded returns a context with the timeout of the Store, or up to an eighth less: to make one for each batch costs more than all else here.
+func (l *line) bounded(ctx context.Context) context.Context {
+	if now := time.Now(); now.After(l.until) {
+		if l.cancel != nil {
+			l.cancel() // no batch is under way
+		}
+		l.ctx, l.cancel = context.WithTimeout(ctx, l.store.opts.Timeout)
+		l.until = now.Add(l.store.opts.Timeout / 8)
+	}
+	return l.ctx
 }
 
 // settle hands out the answers of the jobs that are done, all if that was the last attempt, and returns what is to be sent again
@@ -275,8 +308,11 @@ func (l *line) settle(jobs []*job, last bool) (again []*job) {
 // suspect looks at an error of a pipeline. Those that may mean that another node of a Cluster has the place of this one make the
 // client ask: by itself it goes on for a minute to send pipelines to a node that is dead.
 func (l *line) suspect(err error) {
+	if err == nil {
+		return
+	}
 	var answer redis.Error
-	if err == nil || errors.As(err, &answer) && !redis.IsClusterDownError(err) && !isMoved(err) {
+	if errors.As(err, &answer) && !redis.IsClusterDownError(err) && !isMoved(err) {
 		return
 	}
 	l.store.broker.receiver.reload()

@@ -410,6 +410,7 @@ func TestRedisDies(t *testing.T) {
 	for i := 0; lee.count() < 2; i++ {
 		_, err := kim.room.Send(ctx, fmt.Sprint("after ", i)) // it waits until Redis is back
 		require.NoError(t, err)
+		time.Sleep(100 * time.Millisecond) // well below the rate that a client may have
 	}
 	for _, g := range []*guy{kim, lee} {
 		p.until(g.name+" is told", func() bool {
