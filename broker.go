@@ -41,6 +41,14 @@ type Resetter interface {
 	Reset()
 }
 
+// FilteringBroker is a [Broker] that can leave out payloads before they cost anything. In a cluster of two nodes half of
+// what comes is a node's own, which it has no use for.
+type FilteringBroker interface {
+	// SubscribeFiltered does what Subscribe does, but does not call deliver with payloads for which skip returns true. skip
+	// returns at once, and is called as payloads come, possibly from several goroutines.
+	SubscribeFiltered(ctx context.Context, topic string, skip func(payload string) bool, deliver func(payload []byte)) (unsubscribe func(), err error)
+}
+
 // AppendPublisher is a [Broker] and a [Store] in one, which can append to a log and publish in a
 // single step. Where Options.Store and Options.Broker are the same AppendPublisher, the hub uses it for what is stored.
 type AppendPublisher interface {

@@ -67,7 +67,7 @@ func (t *topic) attach(ctx context.Context) {
 	if t.attached() {
 		return
 	}
-	unsubscribe, err := h.opts.Broker.Subscribe(ctx, t.name, t.receive)
+	unsubscribe, err := h.opts.Broker.(guardedBroker).SubscribeFiltered(ctx, t.name, h.skip, t.receive)
 	if err != nil {
 		h.stats.brokerErrors.Add(1)
 		h.logError("parley: broker: subscribe failed", "topic", t.kind(), "error", err)
@@ -144,7 +144,7 @@ func (t *topic) receive(payload []byte) {
 		t.hub.monitor.hurry()
 		return
 	}
-	if t.hub.isEcho(payload) && !mutant("ownecho") {
+	if isEcho(payload, t.hub.echo) {
 		return
 	}
 	p, err := decodePacket(payload)

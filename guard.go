@@ -133,8 +133,21 @@ func (g guardedBroker) Publish(ctx context.Context, topic string, payload []byte
 }
 
 func (g guardedBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (unsubscribe func(), err error) {
+	return g.subscribe(func() (func(), error) { return g.broker.Subscribe(ctx, topic, deliver) })
+}
+
+// SubscribeFiltered leaves nothing out if the Broker cannot.
+func (g guardedBroker) SubscribeFiltered(ctx context.Context, topic string, skip func(string) bool, deliver func([]byte)) (unsubscribe func(), err error) {
+	f, ok := g.broker.(FilteringBroker)
+	if !ok {
+		return g.Subscribe(ctx, topic, deliver)
+	}
+	return g.subscribe(func() (func(), error) { return f.SubscribeFiltered(ctx, topic, skip, deliver) })
+}
+
+func (g guardedBroker) subscribe(call func() (func(), error)) (unsubscribe func(), err error) {
 	defer g.stats.panicked(&err)
-	end, err := g.broker.Subscribe(ctx, topic, deliver)
+	end, err := call()
 	if err != nil {
 		return nil, err
 	}

@@ -1,12 +1,12 @@
 package parley
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +50,7 @@ type Hub struct {
 	// Of several nodes, and nil without: the log of commands, and the Store that is the Broker, too.
 	control  *topic
 	appender AppendPublisher
-	echo     []byte // how the packets of this node begin
+	echo     string // how the packets of this node begin
 	asks     *asks
 	runners  *runners
 	appends  *deadlines // of calls of Store.Append
@@ -90,7 +90,7 @@ func New(opts Options) (*Hub, error) {
 		h.opts.Broker = guardedBroker{opts.Broker, &h.stats}
 		h.appender = appenderOf(opts, &h.stats)
 	}
-	h.echo = bytes.TrimSuffix(packet{Node: h.node}.encode(), []byte{'}'})
+	h.echo = strings.TrimSuffix(string(packet{Node: h.node}.encode()), "}")
 	if h.opts.NodeName == "" {
 		h.opts.NodeName = h.node
 	}
@@ -151,6 +151,10 @@ func (h *Hub) accept(w http.ResponseWriter, r *http.Request) (*Conn, *refusal) {
 	}
 	ip := h.clientIP(r)
 	if refused := h.slots.takeAddress(ip, h.opts.MaxConnections, h.opts.MaxPerIP); refused != nil {
+		return nil, refused
+	}
+	if refused := h.monitor.await(r.Context()); refused != nil {
+		h.slots.giveAddress(ip)
 		return nil, refused
 	}
 	since := h.kicks.begin()

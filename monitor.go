@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,8 +57,10 @@ type monitor struct {
 	came      chan struct{} // some probe has come back
 	repairing atomic.Bool   // see repair
 	beating   atomic.Int64  // when the calls of the Store that are under way began, in ns since Hub.started; 0: none are
+	known     chan struct{} // closed when this node has been in the registry, and follows the log of commands
 
 	mu        sync.Mutex // guards the fields below; nothing else is locked while it is held
+	begun     bool       // known is closed
 	storeErr  error
 	brokerErr error
 	nodes     map[string]peer // the other living nodes, by id
@@ -72,7 +75,7 @@ type peer struct {
 func newMonitor(h *Hub) *monitor {
 	return &monitor{
 		hub: h, hurried: make(chan struct{}, 1), strays: make(chan struct{}, maxStray), came: make(chan struct{}, 1),
-		storeErr: errNoBeat, nodes: make(map[string]peer),
+		known: make(chan struct{}), storeErr: errNoBeat, nodes: make(map[string]peer),
 	}
 }
 
@@ -144,7 +147,36 @@ func (m *monitor) beat() {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err == nil && !m.begun {
+		m.begun = true
+		close(m.known)
+	}
 	m.storeErr = err
+}
+
+// await waits until the other nodes can know of this one, for Options.StoreTimeout at most: a connection before that
+// would not hear of DisconnectUser, and the like, on another node. Without a Broker there are no others.
+func (m *monitor) await(ctx context.Context) *refusal {
+	if m == nil || m.hub.opts.Broker == nil {
+		return nil
+	}
+	select {
+	case <-m.known:
+		return nil
+	default:
+	}
+	late := time.NewTimer(m.hub.opts.StoreTimeout)
+	defer late.Stop()
+	select {
+	case <-m.known:
+		return nil
+	case <-late.C:
+		return &refusal{http.StatusServiceUnavailable, "starting: the Store has not answered yet: try again later", true}
+	case <-m.hub.ctx.Done():
+		return &refusal{http.StatusServiceUnavailable, "shutting down: try again later", true}
+	case <-ctx.Done():
+		return &refusal{http.StatusServiceUnavailable, "the client has left", true}
+	}
 }
 
 // living returns the names of the other nodes by id: those in the registry, and, as that may just have been lost with the Store,

@@ -134,13 +134,20 @@ func (m *packetMessage) append(b []byte) []byte {
 	return append(append(b, m.Data...), '}')
 }
 
-// isEcho reports whether a payload is a packet of this node itself, by how these begin.
-func (h *Hub) isEcho(payload []byte) bool {
+// isEcho reports whether a payload is a packet of this node itself, by how these begin: perhaps after the line of an AppendPublisher.
+func isEcho[T string | []byte](payload T, echo string) bool {
+	from := 0
 	if len(payload) > 0 && payload[0] != '{' {
-		_, payload, _ = bytes.Cut(payload, []byte{'\n'})
+		for from < len(payload) && payload[from] != '\n' {
+			from++
+		}
+		from = min(from+1, len(payload))
 	}
-	return bytes.HasPrefix(payload, h.echo)
+	return len(payload)-from >= len(echo) && string(payload[from:from+len(echo)]) == echo && !mutant("ownecho")
 }
+
+// skip reports whether a payload is not even to be queued.
+func (h *Hub) skip(payload string) bool { return isEcho(payload, h.echo) }
 
 // mustMarshal encodes what holds nothing that could fail.
 func mustMarshal(v any) []byte {

@@ -12,8 +12,9 @@ import (
 const maxPayload = 8 << 20
 
 var (
-	_ parley.Broker   = (*Store)(nil)
-	_ parley.Resetter = (*Store)(nil)
+	_ parley.Broker          = (*Store)(nil)
+	_ parley.FilteringBroker = (*Store)(nil)
+	_ parley.Resetter        = (*Store)(nil)
 )
 
 // brokerState is what the Store has for being a Broker.
@@ -44,7 +45,12 @@ func (s *Store) Publish(ctx context.Context, topic string, payload []byte) error
 // subscription, and 256 MiB for all; beyond that all that waits for the subscription is dropped, counted
 // (Stats), and told by deliver(nil).
 func (s *Store) Subscribe(ctx context.Context, topic string, deliver func(payload []byte)) (unsubscribe func(), err error) {
-	return s.broker.receiver.subscribe(ctx, s.channel(topic), deliver)
+	return s.broker.receiver.subscribe(ctx, s.channel(topic), nil, deliver)
+}
+
+// SubscribeFiltered implements [parley.FilteringBroker].
+func (s *Store) SubscribeFiltered(ctx context.Context, topic string, skip func(payload string) bool, deliver func(payload []byte)) (unsubscribe func(), err error) {
+	return s.broker.receiver.subscribe(ctx, s.channel(topic), skip, deliver)
 }
 
 // Reset implements [parley.Resetter].

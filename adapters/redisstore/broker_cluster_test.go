@@ -14,6 +14,7 @@ import (
 )
 
 func TestClusterContract(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	for _, sharded := range []bool{true, false} {
 		t.Run(fmt.Sprintf("sharded %v", sharded), func(t *testing.T) {
@@ -64,6 +65,7 @@ func topicsOf(t *testing.T, cluster *redistest.Cluster, s *Store) []string {
 
 // In a Cluster one node ends, and comes back; the topics of the others go on as if nothing had happened.
 func TestClusterNodeKilledF14(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, "--cluster-require-full-coverage", "no")
 	from, to := brokerOver(t, cluster.Client()), patient(brokerOver(t, cluster.Client()))
 	var streams []*stream
@@ -90,6 +92,7 @@ func TestClusterNodeKilledF14(t *testing.T) {
 
 // A slot moves to another node: its channels follow, the others stay.
 func TestClusterSlotMoves(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	from, to := brokerOver(t, cluster.Client()), patient(brokerOver(t, cluster.Client()))
 	topics := topicsOf(t, cluster, to)
@@ -109,6 +112,7 @@ func TestClusterSlotMoves(t *testing.T) {
 
 // The replica of a killed master takes its place: the topics follow, and the others do not notice.
 func TestClusterFailoverF16(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, "--cluster-require-full-coverage", "no")
 	replica := cluster.AddReplica(1)
 	from, to := brokerOver(t, cluster.Client()), patient(brokerOver(t, cluster.Client()))

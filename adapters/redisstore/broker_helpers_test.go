@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"runtime"
 	"sync"
@@ -10,7 +11,13 @@ import (
 	"github.com/parley-go/parley/internal/leaktest"
 )
 
-func TestMain(m *testing.M) { leaktest.Main(m, "") }
+// TestMain lets more tests run at a time than there are processors: they wait for servers more than they compute.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil { // the command line may say otherwise
+		panic(err)
+	}
+	leaktest.Main(m, "")
+}
 
 func goroutines() int { return runtime.NumGoroutine() }
 

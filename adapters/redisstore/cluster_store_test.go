@@ -16,6 +16,7 @@ import (
 )
 
 func TestStoreOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	cfg := storetest.Config{
 		Peer: func(t *testing.T, _ parley.Store) parley.Store { return newStore(t, cluster.Client()) },
@@ -30,6 +31,7 @@ func TestStoreOnCluster(t *testing.T) {
 
 // Topics are spread over the nodes, and one batch goes to all of them.
 func TestClusterSpreadsTopics(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	s := newStore(t, cluster.Client())
 	var topics []string
@@ -52,6 +54,7 @@ func TestClusterSpreadsTopics(t *testing.T) {
 
 // A script may publish in a Cluster, too, to those who subscribe on another node.
 func TestAppendPublishOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3)
 	here, there := newStore(t, cluster.Client()), newStore(t, cluster.Client())
 	for i := range 20 {
@@ -72,6 +75,7 @@ func TestAppendPublishOnCluster(t *testing.T) {
 // F16: the replica of a killed master takes its place. What is written goes there as soon as the Cluster has agreed, not
 // when the client happens to look a minute later.
 func TestAppendAfterClusterFailoverF16(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, "--cluster-require-full-coverage", "no")
 	replica := cluster.AddReplica(1)
 	client := cluster.Client()
@@ -90,17 +94,18 @@ func TestAppendAfterClusterFailoverF16(t *testing.T) {
 	cluster.Servers[1].Kill()
 	require.Eventually(t, func() bool {
 		return strings.Contains(replica.Client().Info(context.Background(), "replication").Val(), "role:master")
-	}, time.Minute, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 	for _, topic := range topics {
 		require.Eventually(t, func() bool {
 			_, err := appendTo(s, topic, 2)
 			return err == nil
-		}, 20*time.Second, 10*time.Millisecond, "%s: the client has not looked who has the place of the dead master", topic)
+		}, patience, 10*time.Millisecond, "%s: the client has not looked who has the place of the dead master", topic)
 	}
 }
 
 // A client for one server may have a Cluster of one node before it, which wants each script to be about one slot.
 func TestClientOfOneServerOnCluster(t *testing.T) {
+	t.Parallel()
 	s := newStore(t, redistest.StartCluster(t, 1).Servers[0].Client())
 	var wg sync.WaitGroup
 	for i := range 300 {

@@ -63,6 +63,7 @@ func (w *writers) start(t *testing.T, s parley.Store, round int) (first <-chan s
 
 // F14: a server that loses nothing is killed while it is being written to, ten times: all that was confirmed is there, in the same epoch.
 func TestDurableKilledF14(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	w := &writers{}
 	for room := range w.confirmed {
@@ -101,6 +102,7 @@ func TestDurableKilledF14(t *testing.T) {
 
 // F14: without the option every restart gives another epoch, because something may have been lost.
 func TestRestartHasAnotherEpochF14(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	s := newStore(t, server.Client())
 	_, err := appendTo(s, "room/1", 1)
@@ -117,6 +119,7 @@ func TestRestartHasAnotherEpochF14(t *testing.T) {
 
 // F16: a replica that takes over may lack something, even if no server loses anything at a restart.
 func TestDurableTakeoverF16(t *testing.T) {
+	t.Parallel()
 	primary := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	replica := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	host, port, err := net.SplitHostPort(primary.Addr)
@@ -138,7 +141,7 @@ func TestDurableTakeoverF16(t *testing.T) {
 	require.Eventually(t, func() bool { // what it has copied goes to its disk in the background
 		info := admin.Info(context.Background(), "persistence").Val()
 		return strings.Contains(info, "aof_rewrite_in_progress:0") && strings.Contains(info, "aof_rewrite_scheduled:0") && strings.Contains(info, "aof_last_bgrewrite_status:ok")
-	}, 30*time.Second, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 	require.NoError(t, admin.ReplicaOf(t.Context(), "NO", "ONE").Err())
 	second := epoch(promoted)
 	require.NotEqual(t, first, second)

@@ -15,6 +15,7 @@ import (
 // F66: a replica that takes over may lack the last entries. Their offsets are given again, so the
 // epoch is another: who has seen the lost ones is told, never silently given something else for them.
 func TestTakeoverHasAnotherEpoch(t *testing.T) {
+	t.Parallel()
 	primary, replica := redistest.Start(t), redistest.Start(t)
 	host, port, err := net.SplitHostPort(primary.Addr)
 	require.NoError(t, err)
@@ -78,7 +79,7 @@ func waitForReplica(t *testing.T, server *redistest.Server) int64 {
 	require.Eventually(t, func() bool {
 		n, err := c.Wait(t.Context(), 1, 0).Result()
 		return err == nil && n == 1
-	}, 30*time.Second, 20*time.Millisecond)
+	}, patience, 20*time.Millisecond)
 	n, err := c.Wait(t.Context(), 1, 0).Result()
 	require.NoError(t, err)
 	return n

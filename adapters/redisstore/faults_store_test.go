@@ -65,6 +65,7 @@ func (c *deafConn) Read(b []byte) (int, error) {
 
 // F10: whoever hears of an error decides about repeating, not the client below.
 func TestAppendIsNotRepeatedByTheClient(t *testing.T) {
+	t.Parallel()
 	server, cluster := redistest.Start(t), redistest.StartCluster(t, 1)
 	for name, client := range map[string]func(d *deaf) redis.UniversalClient{
 		"one server": func(d *deaf) redis.UniversalClient {
@@ -100,6 +101,7 @@ func TestAppendIsNotRepeatedByTheClient(t *testing.T) {
 }
 
 func TestScriptsAreSentAgain(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s, client := newStore(t, server.Client()), server.Client()
 	for round := 1; round <= 3; round++ {
@@ -121,6 +123,7 @@ func TestScriptsAreSentAgain(t *testing.T) {
 
 // F17: a Redis without memory or that only reads refuses to write, says what to do, and still reads.
 func TestRefusedWrites(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		want    string
 		begin   func(t *testing.T, c *redis.Client)
@@ -179,6 +182,7 @@ func TestRefusedWrites(t *testing.T) {
 
 // F9: a Redis that stands still costs its callers no more than their ctx, and theirs stays theirs.
 func TestStoppedRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s := newStore(t, server.Client())
 	_, err := appendTo(s, "room/1", 1)
@@ -204,7 +208,7 @@ func TestStoppedRedis(t *testing.T) {
 	})
 	wg.Wait()
 	server.Cont()
-	require.Eventually(t, func() bool { _, err := appendTo(s, "room/9", 1); return err == nil }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { _, err := appendTo(s, "room/9", 1); return err == nil }, patience, 10*time.Millisecond)
 	page, err := s.Read(t.Context(), "room/0", parley.Query{Limit: 10})
 	require.NoError(t, err)
 	for _, e := range page.Entries {
@@ -213,6 +217,7 @@ func TestStoppedRedis(t *testing.T) {
 }
 
 func TestTimeoutWithoutDeadline(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s, err := redisstore.New(server.Client(), redisstore.Options{Timeout: 100 * time.Millisecond})
 	require.NoError(t, err)
@@ -224,6 +229,7 @@ func TestTimeoutWithoutDeadline(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s := newStore(t, server.Client())
 	server.Stop()

@@ -45,6 +45,7 @@ func useAll(s *redisstore.Store, name string) error {
 // S38: names come from users. Every key is of one form, with one hash tag, and nothing stays for ever
 // but audiences.
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s, client := newStore(t, server.Client()), server.Client()
 	for _, name := range []string{"room/1", "", "{", "}", "{}", "{a}", "}{", "a}:b{c", "a\nb", "a\x00b", "é🙂", "%", "%00", "*", "[a]", "a b", strings.Repeat("\xff", 300)} {
@@ -65,6 +66,7 @@ func TestKeys(t *testing.T) {
 
 // What docs/guides/redis.md says about reading a room from another program.
 func TestLayoutIsReadable(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s, client := newStore(t, server.Client()), server.Client()
 	for n := range 120 {
@@ -89,6 +91,7 @@ func TestLayoutIsReadable(t *testing.T) {
 
 // Another application's key in the place of one of ours: an error, and neither it nor anything of ours changes.
 func TestForeignKeys(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s, client := newStore(t, server.Client()), server.Client()
 	ctx := t.Context()
@@ -141,7 +144,7 @@ func TestForeignKeys(t *testing.T) {
 	require.Eventually(t, func() bool {
 		got, err = s.Overdue(ctx, 10, time.Hour)
 		return err != nil || len(got) > 0
-	}, 10*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 	require.NoError(t, err)
 	require.Equal(t, "room/due", got[0].Topic)
 }
@@ -161,6 +164,7 @@ func dump(t *testing.T, client *redis.Client, pattern string) map[string]string 
 
 // F66: whatever part of a log Redis evicts, no offset of an epoch ever names two messages, and nothing is invented.
 func TestEvictedParts(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s, client := newStore(t, server.Client()), server.Client()
 	for _, part := range []string{"log", "messages", "info", "keys0", "keys1", "due"} {
@@ -201,6 +205,7 @@ func TestEvictedParts(t *testing.T) {
 }
 
 func TestAppendPublish(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	s, client := newStore(t, server.Client()), server.Client()
 	sub := client.Subscribe(t.Context(), "parley:{t/room/1}:live")
@@ -244,6 +249,7 @@ func TestAppendPublish(t *testing.T) {
 }
 
 func TestEvictionIsWarnedOf(t *testing.T) {
+	t.Parallel()
 	for policy, warned := range map[string]bool{"noeviction": false, "allkeys-lru": true, "volatile-ttl": true} {
 		server := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", policy)
 		var log strings.Builder

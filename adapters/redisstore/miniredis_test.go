@@ -38,6 +38,7 @@ func (s *simulated) client(t testing.TB) *redis.Client {
 
 // On a simulated server time is free: weeks of ages, leases and windows pass.
 func TestStoreOnMiniredis(t *testing.T) {
+	t.Parallel()
 	server := simulate(t)
 	cfg := storetest.Config{
 		Sleep: server.sleep,

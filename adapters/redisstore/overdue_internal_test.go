@@ -14,6 +14,7 @@ import (
 // F23: a node that dies between taking a topic out of the index and claiming what is overdue there
 // delays it by a minute, no more; so does an Append that was slower than its note.
 func TestTakenTopicsAreLookedAtAgain(t *testing.T) {
+	t.Parallel()
 	server := miniredis.RunT(t)
 	now := time.UnixMilli(1_700_000_000_000)
 	sleep := func(d time.Duration) {
@@ -71,6 +72,7 @@ func TestTakenTopicsAreLookedAtAgain(t *testing.T) {
 
 // The slots of Redis Cluster: the check value of its specification, and a few that servers have given.
 func TestSlot(t *testing.T) {
+	t.Parallel()
 	for tag, want := range map[string]int{"123456789": 12739, "foo": 12182, "": 0} {
 		require.Equal(t, want, slot(tag), tag)
 	}

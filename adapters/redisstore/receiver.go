@@ -89,7 +89,7 @@ func (r *receiver) reset() {
 }
 
 // subscribe adds a subscription to a channel, and waits until the server has confirmed it.
-func (r *receiver) subscribe(ctx context.Context, name string, deliver func([]byte)) (unsubscribe func(), err error) {
+func (r *receiver) subscribe(ctx context.Context, name string, skip func(string) bool, deliver func([]byte)) (unsubscribe func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("redisstore: subscribe: %w", err)
 	}
@@ -100,7 +100,7 @@ func (r *receiver) subscribe(ctx context.Context, name string, deliver func([]by
 	if err != nil {
 		return nil, fmt.Errorf("redisstore: subscribe: %w", err)
 	}
-	sub := &subscription{receiver: r, deliver: deliver}
+	sub := &subscription{receiver: r, skip: skip, deliver: deliver}
 	ch, confirmed, err := r.add(name, sub, node)
 	if err != nil {
 		return nil, err
@@ -173,8 +173,14 @@ func (r *receiver) receive(name, payload string) {
 		return // unsubscribed meanwhile
 	}
 	r.received.Add(1)
-	data := []byte(payload)
+	var data []byte
 	for _, sub := range subs {
+		if sub.skip != nil && sub.skip(payload) {
+			continue
+		}
+		if data == nil {
+			data = []byte(payload)
+		}
 		sub.add(data)
 	}
 }

@@ -15,6 +15,7 @@ var defaultQueueLimits = queueLimits{count: 10_000, bytes: 32 << 20, all: 256 <<
 // has as long as there is something to deliver.
 type subscription struct {
 	receiver *receiver
+	skip     func(payload string) bool // what is not wanted; nil: nothing
 	deliver  func(payload []byte)
 
 	mu      sync.Mutex // guards the fields below; never held while deliver runs

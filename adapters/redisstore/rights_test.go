@@ -13,6 +13,7 @@ import (
 
 // The rights that doc.go and docs/guides/redis.md tell are enough for all that a Store does.
 func TestRightsAreEnough(t *testing.T) {
+	t.Parallel()
 	grant := func(server *redistest.Server, more ...any) {
 		rights := []any{"acl", "setuser", "store", "on", ">secret", "resetkeys", "resetchannels", "-@all", "~parley:*", "&parley:*",
 			"+@read", "+@write", "+@pubsub", "+@scripting", "+@connection", "+time", "+info"}
@@ -52,7 +53,7 @@ func TestRightsAreEnough(t *testing.T) {
 				overdue, err := s.Overdue(t.Context(), 10, time.Hour)
 				require.NoError(t, err)
 				return len(overdue) > 0
-			}, 10*time.Second, time.Millisecond)
+			}, patience, time.Millisecond)
 		})
 	}
 }

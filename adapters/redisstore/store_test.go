@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -12,6 +13,9 @@ import (
 	"github.com/parley-go/parley/storetest"
 )
 
+// patience is for what takes a moment, or, on a machine that is busy, longer.
+const patience = 3 * time.Minute
+
 func newStore(t testing.TB, client redis.UniversalClient) *redisstore.Store {
 	t.Helper()
 	s, err := redisstore.New(client, redisstore.Options{})
@@ -21,6 +25,7 @@ func newStore(t testing.TB, client redis.UniversalClient) *redisstore.Store {
 }
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	cfg := storetest.Config{
 		Peer: func(t *testing.T, _ parley.Store) parley.Store { return newStore(t, server.Client()) },

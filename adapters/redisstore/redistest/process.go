@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long servers get for what they do in a fraction of it.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // look is the shell script that looks after a server: when its own input
 // ends, as it does when the test binary ends for whatever reason, it kills the server. Until

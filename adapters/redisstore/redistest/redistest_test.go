@@ -14,6 +14,7 @@ import (
 )
 
 func TestServer(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	s := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	c := s.Client()
@@ -38,6 +39,7 @@ func TestServer(t *testing.T) {
 }
 
 func TestSentinel(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	s := redistest.StartSentinel(t, 1)
 	c := s.Client()
@@ -52,6 +54,7 @@ func TestSentinel(t *testing.T) {
 }
 
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	ctx := context.Background()
 	s := redistest.StartCluster(t, 3)
 	c := s.Client()
@@ -92,6 +95,7 @@ func echo(t *testing.T) string {
 }
 
 func TestProxy(t *testing.T) {
+	t.Parallel()
 	p := redistest.NewProxy(t, echo(t))
 	dial := func() (net.Conn, *bufio.Reader) {
 		c, err := net.Dial("tcp", p.Addr)
