@@ -19,8 +19,6 @@ var errKeep = errors.New("redisstore: Append needs keep.Messages > 0, keep.Bytes
 // because every message carries it.
 func newEpoch() string { return strconv.FormatUint(rand.Uint64(), 36) }
 
-var windowMillis = any(parley.IdempotencyWindow.Milliseconds())
-
 // appendCall is the part of a call of Append that is its own when several go together.
 type appendCall struct {
 	topic  string

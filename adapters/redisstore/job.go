@@ -166,9 +166,9 @@ func (l *line) appendArgs(j *job) []any {
 		}
 	}
 	if j.quick {
-		args = append(args, windowMillis, l.store.publishCommand(), l.history, l.asked)
+		args = append(args, l.store.publishCommand(), l.history, l.asked)
 	} else {
-		args = append(args, newEpoch(), windowMillis, l.store.publishCommand())
+		args = append(args, newEpoch(), l.store.publishCommand())
 	}
 	for _, p := range j.parts {
 		size := 0
@@ -176,10 +176,12 @@ func (l *line) appendArgs(j *job) []any {
 			size += len(r.merge.args)
 		}
 		args = append(args, &p.names.kept)
-		if j.quick {
-			args = append(args, len(p.keys()))
+		switch {
+		case !j.quick:
+			args = append(args, size)
+		case len(j.parts) > 1:
+			args = append(args, len(p.keys()), size)
 		}
-		args = append(args, size)
 		for _, r := range p.requests {
 			args = append(args, r.merge.args...)
 		}

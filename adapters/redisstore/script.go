@@ -4,7 +4,10 @@ import (
 	"crypto/sha1"
 	_ "embed"
 	"encoding/hex"
+	"fmt"
 	"strings"
+
+	"github.com/parley-go/parley"
 )
 
 // program is what Redis runs in one atomic step. Redis knows it by its hash once it has had the source.
@@ -19,6 +22,7 @@ func newScript(parts ...string) *script {
 }
 
 func newProgram(source string) program {
+	source = fmt.Sprintf("local WINDOW = %d\n", parley.IdempotencyWindow.Milliseconds()) + source
 	sum := sha1.Sum([]byte(source))
 	return program{source: source, hash: hex.EncodeToString(sum[:])}
 }

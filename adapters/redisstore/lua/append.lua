@@ -1,10 +1,10 @@
 -- Append, of one or several callers: each gets the answer that it would have got alone.
 -- KEYS: 5 and 6 keys (hashes: offsets by idempotency key), 7 leases of the room.
--- ARGV: 1 an epoch, if there is none yet; 2 to 4 messages, bytes and age to keep; 5 the window; 6 how to publish; 7 channel;
+-- ARGV: 1 an epoch, if there is none yet; 2 to 4 messages, bytes and age to keep; 5 how to publish; 6 channel;
 -- then for each caller: how many entries, what to publish (0 nothing, 1 the payload, 2 pieces), the payload or its first piece; and for each entry
 -- its key, its data, "<time>" or "<time> <state> <ttl> <receive in>", and the next piece, see message.lua.
 -- Returns for each caller a line of epoch, unread, version, truncated and the offsets, negative for duplicates.
-local epoch, keep, bytes, age, window = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local epoch, keep, bytes, age = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local TABLE = string.rep(' ', 65) -- hash-max-listpack-value is 64
 local clean = {MSGS, INFO, DUE, KEYS[5], KEYS[6]}
 
@@ -25,7 +25,7 @@ end
 
 -- keys are remembered in the hash of their window, and looked up in that of the one before, too.
 local wanted, known, given = {}, {}, {}
-local i = 8
+local i = 7
 while i <= #ARGV do
   local n = tonumber(ARGV[i])
   for e = 0, n - 1 do
@@ -34,7 +34,7 @@ while i <= #ARGV do
   end
   i = i + 3 + 4 * n
 end
-local turn = max(floor(now / window), l.window)
+local turn = max(floor(now / WINDOW), l.window)
 local current, previous = KEYS[5 + turn % 2], KEYS[6 - turn % 2]
 if l.top > 0 then
   for _, hash in ipairs({previous, current}) do
@@ -79,7 +79,7 @@ local function info(arg, key, nth)
   return today .. string.format('%s %s %.0f ', time, state, expires) .. key -- %s ends at a zero byte
 end
 
-i = 8
+i = 7
 while i <= #ARGV do
   local n, caller = tonumber(ARGV[i]), i
   i = i + 3
@@ -128,7 +128,7 @@ if #given > 0 then
   slices(given, function(...) call('HSET', current, ...) end)
   if l.window ~= turn then
     l.window = turn
-    call('PEXPIREAT', current, (turn + 2) * window)
+    call('PEXPIREAT', current, (turn + 2) * WINDOW)
   end
 end
 
@@ -157,5 +157,5 @@ l.plain = string.format('%.0f %.0f %.0f ', keep, bytes, age) .. server()
 l.calm = age > 0 and l.n > 0 and min(at(l, 0) + age, l.ends - age) or FOREVER
 save(l)
 if dated then call('PEXPIREAT', LOG, l.dies) end
-for _, note in ipairs(notes) do redis.pcall(ARGV[6], ARGV[7], note) end -- that this fails is no error of the Append
+for _, note in ipairs(notes) do redis.pcall(ARGV[5], ARGV[6], note) end -- that this fails is no error of the Append
 return table.concat(answers, '\n')

@@ -1,18 +1,19 @@
 -- Append for one or several topics, each by its callers, to logs in use in which no entry has a state and nothing has grown too old.
 -- KEYS: for each topic log, messages and info, and, if an entry has a key, the two hashes of keys.
--- ARGV: 1 the window; 2 how to publish; 3 what the last run found to be the history of the server, 4 and when; then for each topic:
--- "<messages> <bytes> <age> " to keep; 5 or 3, how many keys it has; how many arguments follow; and for each caller as append.lua has them.
+-- ARGV: 1 how to publish; 2 what the last run found to be the history of the server, 3 and when; then for each topic:
+-- "<messages> <bytes> <age> " to keep; if there are several, 5 or 3, how many keys it has, and how many arguments follow; and for each caller as
+-- append.lua has them. Every one of them costs Redis more than most of what is done with it.
 -- Returns for each topic what append.lua returns; or nothing, if it is to do it, and then nothing has changed; or, of several topics, "!" and why
 -- it has failed. After them, if the server was asked for it, its history, and when that was.
 local call, floor, min, format, find, sub = redis.call, math.floor, math.min, string.format, string.find, string.sub
-local window, publish = tonumber(ARGV[1]), ARGV[2]
+local publish = ARGV[1]
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
 local at = format('%.0f ', now)
 
 -- To ask costs as much as all else for one entry. No server is started again, and no replica takes over, within some milliseconds.
 local TRUSTED = 10
-local history, asked = ARGV[3], tonumber(ARGV[4])
+local history, asked = ARGV[2], tonumber(ARGV[3])
 local old = now < asked or now >= asked + TRUSTED
 if old then history = server() end
 
@@ -43,7 +44,7 @@ local function append(k, keep, keys, a, last)
     h = call('HMGET', LOG, 'epoch', 'plain', 'top', 'first', 'bytes', 'calm', 'window')
     local turn = tonumber(h[7] or 0)
     current, previous = KEYS[k + 3 + turn % 2], KEYS[k + 4 - turn % 2]
-    if floor(now / window) > turn then return '' end -- it is time for another hash
+    if floor(now / WINDOW) > turn then return '' end -- it is time for another hash
   end
   if h[2] ~= keep .. history or now >= tonumber(h[6]) then return '' end
   local epoch, top, first, bytes = h[1], tonumber(h[3]), tonumber(h[4]), tonumber(h[5] or 0)
@@ -103,20 +104,18 @@ local function append(k, keep, keys, a, last)
   return answer
 end
 
-local answers, k, a = {}, 1, 5
+local answers, k, a = {}, 1, 4
+if #KEYS <= 5 then
+  answers[1], k = append(1, ARGV[4], #KEYS, 5, #ARGV), #KEYS + 1
+end
 while k <= #KEYS do
   local keep, keys = ARGV[a], tonumber(ARGV[a + 1])
   local last = a + 2 + ARGV[a + 2]
-  local answer, ok
-  if keys == #KEYS then
-    answer = append(k, keep, keys, a + 3, last)
-  else
-    ok, answer = pcall(append, k, keep, keys, a + 3, last)
-    if not ok then
-      if type(answer) == 'table' then answer = answer.err end
-      if find(answer, 'READONLY', 1, true) then return {err = answer} end -- nothing at all was written, and the client is to know
-      answer = '!' .. answer
-    end
+  local ok, answer = pcall(append, k, keep, keys, a + 3, last)
+  if not ok then
+    if type(answer) == 'table' then answer = answer.err end
+    if find(answer, 'READONLY', 1, true) then return {err = answer} end -- nothing at all was written, and the client is to know
+    answer = '!' .. answer
   end
   answers[#answers + 1] = answer
   k, a = k + keys, last + 1
