@@ -104,7 +104,8 @@ func (h *Hub) command(ctx context.Context, what string, a ask) (int, error) {
 }
 
 // AddUser makes all connections of a user, on all nodes, members of the room, as Join does, and returns how many are. Connections
-// that the user opens later are not. Waiting and errors as for DisconnectUser; an error of a single Join, for example because the connection is in too many
+// that the user opens later are not; but a client of v1 that was told joins again by itself after a reconnect, and Options.Authorize is asked
+// about that. Waiting and errors as for DisconnectUser; an error of a single Join, for example because the connection is in too many
 // rooms, is one, too.
 func (r *Room) AddUser(ctx context.Context, userID string) (int, error) {
 	return r.command(ctx, "AddUser", ask{Op: opAdd, User: userID})

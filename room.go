@@ -40,7 +40,8 @@ func (r *Room) Send(ctx context.Context, v any, opts ...SendOption) (Result, err
 }
 
 // Join makes a connection a member, as if its client had asked for it but
-// without asking Authorize. The client gets the history. Joining again changes nothing.
+// without asking Authorize. The client gets the history. Joining again changes nothing. After a reconnect a client of v1 joins
+// again by itself, and then Authorize is asked.
 func (r *Room) Join(ctx context.Context, c *Conn) error {
 	if !validName(r.name, maxName) {
 		return fmt.Errorf("%w: room %q", ErrInvalidName, r.name)
