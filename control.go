@@ -186,6 +186,9 @@ func (h *Hub) gather(ctx context.Context, a ask, to <-chan nodeAnswer, g *gather
 	}
 	nodes, err := h.monitor.living(ctx) // after an error: the last ones known
 	g.failed = err
+	if err == nil && h.monitor.unsure() {
+		g.failed = errRegistry
+	}
 	again := time.NewTicker(askAgain)
 	defer again.Stop()
 	waiting := func() (names []string) {
@@ -212,17 +215,25 @@ func (h *Hub) gather(ctx context.Context, a ask, to <-chan nodeAnswer, g *gather
 	}
 }
 
-// beginControl begins to follow the log of commands, before the first one that was given since this node exists: it
-// has taken connections before it could read. What it has carried out already it knows by its id.
+// beginControl begins to follow the log of commands. The first time that is where it ends: there were no connections before (see monitor.await),
+// and whoever gives a command from now on knows of this node, and waits for its answer. Later, when the log was lost, it is before the first
+// command that was given since: what was carried out already is known by its id.
 func (h *Hub) beginControl(ctx context.Context) error {
 	t := h.control
 	if t.begun() {
 		return nil
 	}
-	since := h.started.Add(-clockSkew).UnixMilli()
-	head, last, err := t.tailSince(ctx, since)
+	now := time.Now()
+	since := now
+	if first := h.monitor.followed; !first.IsZero() {
+		since = first.Add(-clockSkew)
+	}
+	head, last, err := t.tailSince(ctx, since.UnixMilli())
 	if err != nil {
 		return err
+	}
+	if h.monitor.followed.IsZero() {
+		h.monitor.followed, last = now, head.Top
 	}
 	t.mu.Lock()
 	if t.epoch == "" {

@@ -328,11 +328,12 @@ func (r *fanOutRun) reset(epoch string, before int64, why Code) {
 			t.mu.Lock()
 			t.epoch = "" // beginControl reads it again
 			t.mu.Unlock()
+			t.hub.monitor.reenter()
 		}
 		t.hub.logError("parley: the log of commands has lost some: DisconnectUser and the like of just now may not have reached this node", "code", why)
 		return
 	}
-	r.restart = true
+	r.restart = r.restart || why == codeReset // a hole says nothing to who knows a newer log
 	if mutant("noreset") {
 		return
 	}
@@ -348,7 +349,7 @@ func (r *fanOutRun) reset(epoch string, before int64, why Code) {
 	page.Entries = t.newestFitting(page.Entries)
 	told := replay{page: page, recovered: new(false), code: why}
 	f := t.historyFrame(told)
-	f.resets, f.offset, f.v1Only = page.Epoch, page.Top, t.room == nil
+	f.resets, f.offset, f.v1Only, f.hole = page.Epoch, page.Top, t.room == nil, why != codeReset
 	r.push(f)
 }
 

@@ -39,6 +39,7 @@ type frame struct {
 	skip   *Conn  // connection that must not get it: the sender of a broadcast
 	v1Only bool   // plain clients do not know this type (P1.2)
 	resets string // a history that takes the place of what was known: its epoch; it ends at offset
+	hole   bool   // resets: the members were in this log before
 	key    string // signals only: newer frames of the same key replace this one
 
 	// round is the last one in which Hub.relieve has counted the frame; used by that only.

@@ -183,17 +183,18 @@ func (t *topic) mark(ctx context.Context, m Mark) (Log, error) {
 		return done.Log, err
 	}
 	t.hub.stats.marked.Add(uint64(countSpans(done.Changed)))
-	t.tellMarked(ctx, m.As, done, false)
+	t.tellMarked(ctx, m.As, done, false, done.Version-done.Top+1)
 	return done.Log, nil
 }
 
 // tellMarked tells the devices. What becomes of the message does not change that the marks are stored: those that
-// miss it find them in their inbox when they come back.
-func (t *topic) tellMarked(ctx context.Context, as MarkAs, done Marked, local bool) {
+// miss it find them in their inbox when they come back. marks is as in publication: 0 if this is a part of what there is to tell,
+// and who hears it alone is still to find out that it misses the rest.
+func (t *topic) tellMarked(ctx context.Context, as MarkAs, done Marked, local bool, marks int64) {
 	if len(done.Changed) > 0 && !mutant("mark-silent") {
 		p := &publication{entry: Entry{Data: appendMarked(nil, markNames[as], done)}, v1: true, local: local}
-		if !local {
-			p.marks, p.news, p.of = done.Version-done.Top+1, true, done.Epoch
+		if marks > 0 {
+			p.marks, p.news, p.of = marks, true, done.Epoch
 		}
 		_, _ = t.publish(ctx, p)
 	}
@@ -251,9 +252,9 @@ func (t *topic) tellMarks(page Page, local bool) {
 			unread = extendSpans(unread, offset)
 		}
 	}
-	t.tellMarked(t.hub.ctx, MarkRead, Marked{Log: page.Log, Top: page.Top, Changed: page.Read}, local)
-	t.tellMarked(t.hub.ctx, MarkArchived, Marked{Log: page.Log, Top: page.Top, Changed: page.Archived}, local)
-	t.tellMarked(t.hub.ctx, MarkUnread, Marked{Log: page.Log, Top: page.Top, Changed: unread}, local)
+	t.tellMarked(t.hub.ctx, MarkRead, Marked{Log: page.Log, Top: page.Top, Changed: page.Read}, local, 0)
+	t.tellMarked(t.hub.ctx, MarkArchived, Marked{Log: page.Log, Top: page.Top, Changed: page.Archived}, local, 0)
+	t.tellMarked(t.hub.ctx, MarkUnread, Marked{Log: page.Log, Top: page.Top, Changed: unread}, local, 0)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.epoch == page.Epoch {

@@ -22,14 +22,16 @@ type membership struct {
 	room  string
 
 	// Guarded by Conn.mu:
-	joining bool
+	joining bool // until one has succeeded, and its hook has returned, or all have failed
+	joins   int  // under way: of the client, and of the application for it
+	joined  bool // one of them has succeeded
 	doomed  bool // left while joining
 	grace   time.Duration
 }
 
 // join makes c a member of the room, or repeats the history if it is one.
 func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, error) {
-	m, fresh, err := c.enter(room, req.name)
+	m, err := c.enter(room, req.name)
 	if err != nil {
 		return replay{}, err
 	}
@@ -42,47 +44,66 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 		}
 		return frames
 	})
-	if !fresh {
-		if err != nil {
-			m.abandon(r.generation)
+	first := err == nil && c.first(m)
+	if first {
+		t.room.arrived(c.userID)
+		if hook := c.hub.opts.Hooks.Join; hook != nil {
+			c.guard("Join hook", func() { hook(c.ctx, c, c.hub.Room(room)) })
 		}
-		return r, err
 	}
-	if err != nil {
-		c.drop(m, 0, nil)
-		c.settle(m, false)
-		return r, err
+	if err != nil && !c.fails(m) {
+		m.abandon(r.generation) // another one has succeeded, or may
 	}
-	t.room.arrived(c.userID)
-	if hook := c.hub.opts.Hooks.Join; hook != nil {
-		c.guard("Join hook", func() { hook(c.ctx, c, c.hub.Room(room)) })
+	c.settle(m, first)
+	return r, err
+}
+
+// first notes that a join has succeeded, and reports whether it is the first one of this membership.
+func (c *Conn) first(m *membership) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := !m.joined
+	m.joined = true
+	return first
+}
+
+// fails ends the membership if the last join under way has failed, and none has succeeded.
+func (c *Conn) fails(m *membership) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := slices.Index(c.rooms, m)
+	if i < 0 || m.joins > 1 || m.joined {
+		return false
 	}
-	c.settle(m, true)
-	return r, nil
+	c.rooms = slices.Delete(c.rooms, i, i+1)
+	m.topic.roster.remove(&m.sub)
+	m.doomed = true
+	return true
 }
 
 // enter finds or makes the membership and counts it in.
-func (c *Conn) enter(room, name string) (m *membership, fresh bool, err error) {
+func (c *Conn) enter(room, name string) (m *membership, err error) {
 	t := c.hub.acquire(roomPrefix + room)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone {
 		t.release()
-		return nil, false, ErrConnClosed
+		return nil, ErrConnClosed
 	}
 	if i := c.find(room); i >= 0 {
 		t.release()
 		m = c.rooms[i]
 		// It is the room joined last now.
 		c.rooms = append(slices.Delete(c.rooms, i, i+1), m)
-		return m, false, nil
+		m.joins++
+		return m, nil
 	}
 	if len(c.rooms) >= c.hub.opts.MaxRooms {
 		t.release()
-		return nil, false, NewError(CodeLimit,
+		return nil, NewError(CodeLimit,
 			fmt.Sprintf("in %d rooms already: leave one first", c.hub.opts.MaxRooms))
 	}
-	m = &membership{topic: t, room: room, joining: true}
+	m = &membership{topic: t, room: room, joining: true, joins: 1}
 	m.conn, m.name, m.replaying = c, name, true
 	c.rooms = append(c.rooms, m)
 	if c.identity.ID == "" {
@@ -90,7 +111,7 @@ func (c *Conn) enter(room, name string) (m *membership, fresh bool, err error) {
 	}
 	t.roster.add(&m.sub)
 	t.room.enter(c.userID, name)
-	return m, true, nil
+	return m, nil
 }
 
 // find returns the index of a joined room, or -1; c.mu is held.
@@ -150,13 +171,18 @@ func (c *Conn) drop(m *membership, grace time.Duration, farewell *frame) bool {
 	return true
 }
 
-// settle ends the join of m, and its membership if it was left meanwhile.
-func (c *Conn) settle(m *membership, joined bool) {
+// settle ends a join of m, and its membership if it was left meanwhile: with the first one that has succeeded, or the last one that has failed.
+func (c *Conn) settle(m *membership, first bool) {
 	c.mu.Lock()
-	m.joining = false
+	m.joins--
+	joined := m.joined
+	decided := first || m.joins == 0 && !joined
+	if decided {
+		m.joining = false
+	}
 	doomed := m.doomed
 	c.mu.Unlock()
-	if doomed {
+	if decided && doomed {
 		c.finishLeave(m, joined)
 	}
 }

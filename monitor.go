@@ -40,6 +40,7 @@ const (
 
 var (
 	errSilent     = errors.New("parley: broker: it seems to be well but brings nothing: messages of other nodes come from the Store, up to a second late")
+	errRegistry   = errors.New("parley: the Store has lost the registry of nodes: there may be more of them")
 	errNoBeat     = errors.New("parley: starting: the Store has not answered yet")
 	errNoProbe    = errors.New("parley: starting: the Broker has brought nothing yet")
 	errNotHealthy = errors.New("parley: a call of the Store has not returned for a minute, in spite of its context: the process is of no use any more")
@@ -51,12 +52,14 @@ type monitor struct {
 	hub       *Hub
 	running   sync.WaitGroup
 	hurried   chan struct{} // some topic is suspect
+	forgot    chan struct{} // the Store has lost its data, and so probably the registry
 	strays    chan struct{} // holds a token for each publish that waits for a Broker out of order
 	silent    atomic.Bool   // the Broker brings nothing
 	back      atomic.Int64  // the last probe that has come back
 	came      chan struct{} // some probe has come back
 	repairing atomic.Bool   // see repair
 	beating   atomic.Int64  // when the calls of the Store that are under way began, in ns since Hub.started; 0: none are
+	followed  time.Time     // since when the log of commands is, see beginControl; of the goroutine of watchStore
 	known     chan struct{} // closed when this node has been in the registry, and follows the log of commands
 
 	mu        sync.Mutex // guards the fields below; nothing else is locked while it is held
@@ -64,6 +67,7 @@ type monitor struct {
 	storeErr  error
 	brokerErr error
 	nodes     map[string]peer // the other living nodes, by id
+	lost      time.Time       // this node was last found missing in the registry, which so has lost others, too
 }
 
 // peer is another node.
@@ -74,7 +78,7 @@ type peer struct {
 
 func newMonitor(h *Hub) *monitor {
 	return &monitor{
-		hub: h, hurried: make(chan struct{}, 1), strays: make(chan struct{}, maxStray), came: make(chan struct{}, 1),
+		hub: h, hurried: make(chan struct{}, 1), forgot: make(chan struct{}, 1), strays: make(chan struct{}, maxStray), came: make(chan struct{}, 1),
 		known: make(chan struct{}), storeErr: errNoBeat, nodes: make(map[string]peer),
 	}
 }
@@ -105,7 +109,7 @@ func (m *monitor) hurry() {
 func (m *monitor) watchStore() {
 	for {
 		m.beat()
-		if !m.pause(nodeBeat) {
+		if !m.pauseUntil(nodeBeat, m.forgot) {
 			break
 		}
 	}
@@ -119,12 +123,24 @@ func (m *monitor) watchStore() {
 }
 
 // pause waits, and reports whether the hub goes on.
-func (m *monitor) pause(d time.Duration) bool {
+func (m *monitor) pause(d time.Duration) bool { return m.pauseUntil(d, nil) }
+
+func (m *monitor) pauseUntil(d time.Duration, early <-chan struct{}) bool {
 	select {
+	case <-early:
+		return true
 	case <-time.After(d - d/8 + rand.N(d/4)):
 		return true
 	case <-m.hub.ctx.Done():
 		return false
+	}
+}
+
+// reenter renews this node in the registry, and begins to follow the log of commands, at once.
+func (m *monitor) reenter() {
+	select {
+	case m.forgot <- struct{}{}:
+	default: // it is about to
 	}
 }
 
@@ -135,12 +151,15 @@ func (m *monitor) beat() {
 	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
 	defer cancel()
 	self := Member{UserID: h.node, Name: h.opts.NodeName}
-	err := h.opts.Store.Enter(ctx, topicNodes, h.node, []Member{self}, nodeLease)
+	var err error
+	if h.control != nil {
+		_, err = m.living(ctx) // before it enters: it may be missing
+	}
+	if entered := h.opts.Store.Enter(ctx, topicNodes, h.node, []Member{self}, nodeLease); entered != nil {
+		err = entered
+	}
 	if err == nil && h.control != nil {
-		_, err = m.living(ctx)
-		if err == nil {
-			err = h.beginControl(ctx)
-		}
+		err = h.beginControl(ctx)
 	}
 	if err != nil && h.ctx.Err() == nil && !errors.Is(err, ErrStore) {
 		err = h.storeError("heartbeat", err)
@@ -189,10 +208,16 @@ func (m *monitor) living(ctx context.Context) (names map[string]string, err erro
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now()
+	self := false
 	for _, n := range all {
 		if n.UserID != m.hub.node {
 			m.nodes[n.UserID] = peer{n.Name, now}
+		} else {
+			self = true
 		}
+	}
+	if err == nil && !self && m.begun {
+		m.lost = now
 	}
 	names = make(map[string]string, len(m.nodes))
 	for id, p := range m.nodes {
@@ -203,6 +228,13 @@ func (m *monitor) living(ctx context.Context) (names map[string]string, err erro
 		names[id] = p.name
 	}
 	return names, err
+}
+
+// unsure reports whether the registry was lost just now, so that there may be nodes that this one has never heard of.
+func (m *monitor) unsure() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.lost.IsZero() && time.Since(m.lost) < peerMemory
 }
 
 // gone reports whether a node has said goodbye.

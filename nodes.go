@@ -82,7 +82,8 @@ func (h *Hub) connections(userID string) []ConnInfo {
 
 // DisconnectUser closes all connections of a user, on all nodes, with code 4101,
 // which tells clients not to come back, and returns how many there were. When it returns without an error, nothing is
-// queued for them any more, anywhere. A handshake that was authenticated before
+// queued for them any more, on any node that counts as alive; one that has reached neither Store nor Broker for some 25 s does not, and
+// carries it out when it does again. A handshake that was authenticated before
 // the call ends in the same way. It does not keep the user from connecting
 // again: that is for the Authenticator. A reason is cut to the 123 bytes that a close frame holds (RFC 6455, section 5.5.1). ErrInvalidName if userID breaks rule P2.4.
 //

@@ -139,8 +139,8 @@ func (m *sub) afterHistory(frames []*frame) []*frame {
 	newer := make([]*frame, 0, len(frames))
 	for _, f := range frames {
 		if m.seam && f.resets != "" {
-			if f.resets == m.epoch && f.offset <= m.from {
-				continue // its history goes at least as far
+			if f.resets == m.epoch && f.offset <= m.from || f.resets != m.epoch && f.hole {
+				continue // its history goes at least as far, or is of the log after that
 			}
 			m.seam = false
 		}

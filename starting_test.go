@@ -85,3 +85,43 @@ type discard struct{}
 func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) WriteHeader(int)             {}
+
+// slowControl reads the log of commands slowly.
+type slowControl struct {
+	*MemoryStore
+	delay time.Duration
+}
+
+func (s *slowControl) Read(ctx context.Context, topic string, q Query) (Page, error) {
+	p, err := s.MemoryStore.Read(ctx, topic, q)
+	if topic == topicControl {
+		time.Sleep(s.delay)
+	}
+	return p, err
+}
+
+// A command that was given before a node existed is none for the connections that it takes.
+func TestOldCommandsAreNotForNewNodes(t *testing.T) {
+	for _, delay := range []time.Duration{0, time.Millisecond, 20 * time.Millisecond} {
+		t.Run(delay.String(), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				shared, broker := NewMemoryStore(), newFaultyBroker()
+				a := serve(t, Options{Store: shared, Broker: broker})
+				time.Sleep(2 * nodeBeat)
+				old := a.connect(dialOptions{user: "kim"})
+				n, err := a.DisconnectUser(t.Context(), "kim", "log in again")
+				require.NoError(t, err)
+				require.Equal(t, 1, n)
+				require.Equal(t, CloseDisconnected, old.closeCode())
+				time.Sleep(5 * time.Second)
+				b := serve(t, Options{Store: &slowControl{shared, delay}, Broker: broker})
+				b.connect(dialOptions{user: "kim"})
+				time.Sleep(time.Second)
+				require.Len(t, b.User("kim"), 1)
+				n, err = a.DisconnectUser(t.Context(), "kim", "again")
+				require.NoError(t, err)
+				require.Equal(t, 1, n, "a new one is")
+			})
+		})
+	}
+}

@@ -13,7 +13,7 @@ import (
 
 // TestMain lets more tests run at a time than there are processors: they wait for servers more than they compute.
 func TestMain(m *testing.M) {
-	if err := flag.Set("test.parallel", "8"); err != nil { // the command line may say otherwise
+	if err := flag.Set("test.parallel", "12"); err != nil { // the command line may say otherwise
 		panic(err)
 	}
 	leaktest.Main(m, "")

@@ -8,25 +8,29 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
 	"github.com/parley-go/parley/adapters/redisstore/redistest"
-	"github.com/parley-go/parley/storetest"
 )
 
 func TestStoreOnCluster(t *testing.T) {
 	t.Parallel()
-	cluster := redistest.StartCluster(t, 3)
-	cfg := storetest.Config{
-		Peer: func(t *testing.T, _ parley.Store) parley.Store { return newStore(t, cluster.Client()) },
-		Wipe: func(*testing.T, parley.Store) {
+	var backends []backend
+	for range 3 {
+		cluster := redistest.StartCluster(t, 3)
+		var addrs []string
+		for _, server := range cluster.Servers {
+			addrs = append(addrs, server.Addr)
+		}
+		backends = append(backends, backend{addrs, func() {
 			for _, server := range cluster.Servers {
 				server.Wipe()
 			}
-		},
+		}})
 	}
-	cfg.Run(t, func(t *testing.T) parley.Store { return newStore(t, cluster.Client()) })
+	runStore(t, backends)
 }
 
 // Topics are spread over the nodes, and one batch goes to all of them.
@@ -73,12 +77,13 @@ func TestAppendPublishOnCluster(t *testing.T) {
 }
 
 // F16: the replica of a killed master takes its place. What is written goes there as soon as the Cluster has agreed, not
-// when the client happens to look a minute later.
+// when the client happens to look by itself, which is a minute later, and here an hour.
 func TestAppendAfterClusterFailoverF16(t *testing.T) {
 	t.Parallel()
 	cluster := redistest.StartCluster(t, 3, "--cluster-require-full-coverage", "no")
 	replica := cluster.AddReplica(1)
-	client := cluster.Client()
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{cluster.Servers[0].Addr}, ClusterStateReloadInterval: time.Hour})
+	t.Cleanup(func() { _ = client.Close() })
 	s := newStore(t, client)
 	var topics []string // of the master that is killed
 	for i := 0; len(topics) < 5; i++ {

@@ -100,10 +100,18 @@ func (j *job) fits(r *request) bool {
 	return j.calls < mergeCalls && j.entries+r.merge.count <= mergeEntries && j.size+r.size <= mergeBytes
 }
 
+// newJob returns a job for the time after the first attempt: should there be none, it has failed.
+func newJob(parts ...*part) *job {
+	j := &job{parts: parts, cmd: redis.NewCmd(background)}
+	j.cmd.SetErr(errTimeout)
+	return j
+}
+
 // split returns a job for each topic.
 func (j *job) split() (list []*job) {
 	for _, p := range j.parts {
-		p.job = &job{quick: j.quick, parts: []*part{p}}
+		p.job = newJob(p)
+		p.job.quick = j.quick
 		list = append(list, p.job)
 	}
 	return list
@@ -166,7 +174,7 @@ func (l *line) appendArgs(j *job) []any {
 		}
 	}
 	if j.quick {
-		args = append(args, l.store.publishCommand(), l.history, l.asked)
+		args = append(args, l.store.publishCommand())
 	} else {
 		args = append(args, newEpoch(), l.store.publishCommand())
 	}
@@ -265,16 +273,14 @@ func (e scriptError) Error() string { return string(e) }
 func (scriptError) RedisError() {}
 
 // finish hands the answer to those who wait for it, and returns a job for what lua/quick.lua has refused.
-func (l *line) finish(j *job) (again *job) {
+func (j *job) finish() (again *job) {
 	reply, err := j.cmd.Result()
 	if j.parts == nil {
 		j.single.finish(reply, err)
 		return nil
 	}
 	answers, _ := reply.([]any)
-	if err == nil && len(answers) == len(j.parts)+1 && j.quick {
-		l.learn(answers[len(j.parts)])
-	} else if err == nil && len(answers) != len(j.parts) {
+	if err == nil && len(answers) != len(j.parts) {
 		err = errReply
 	}
 	for i, p := range j.parts {
@@ -292,22 +298,12 @@ func (l *line) finish(j *job) (again *job) {
 			p.finish(text, nil)
 		} else {
 			if again == nil {
-				again = &job{cmd: redis.NewCmd(background)}
-				again.cmd.SetErr(errTimeout) // until it is sent
+				again = newJob()
 			}
 			again.parts, p.job = append(again.parts, p), again
 		}
 	}
 	return again
-}
-
-// learn takes what lua/quick.lua says of the history of the server. In a Cluster there are several, so that it is to find it anew each time.
-func (l *line) learn(answer any) {
-	text, _ := answer.(string)
-	history, asked, ok := strings.Cut(strings.TrimSpace(text), " ")
-	if ok && l.single {
-		l.history, l.asked = history, asked
-	}
 }
 
 // finish gives each call its line of the answer.

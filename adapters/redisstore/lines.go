@@ -29,7 +29,6 @@ type lines struct {
 	// repeated, not even by the client.
 	once   bool
 	queues []chan *request
-	single bool        // there is one server, though not always the same
 	apart  atomic.Bool // the server wants a script to be about one topic
 	timers sync.Pool   // *time.Timer, for callers that wait
 }
@@ -39,8 +38,6 @@ type line struct {
 	*lines
 	queue chan *request
 	names map[string]*topicNames // by topic
-
-	history, asked string // of the server, and when it was asked for it, see lua/quick.lua
 
 	// See bounded.
 	ctx    context.Context
@@ -72,12 +69,12 @@ const (
 
 func (s *Store) newLines(ctx context.Context, n int, once bool) *lines {
 	l := &lines{store: s, once: once}
-	_, l.single = s.client.(*redis.Client)
-	l.apart.Store(!l.single)
+	_, single := s.client.(*redis.Client)
+	l.apart.Store(!single)
 	for range n {
 		queue := make(chan *request, lineQueue)
 		l.queues = append(l.queues, queue)
-		s.background.Go(func() { (&line{lines: l, queue: queue, names: map[string]*topicNames{}, asked: "0"}).run(ctx) })
+		s.background.Go(func() { (&line{lines: l, queue: queue, names: map[string]*topicNames{}}).run(ctx) })
 	}
 	return l
 }
@@ -298,7 +295,7 @@ func (l *line) settle(jobs []*job, last bool) (again []*job) {
 		if err == nil {
 			l.store.policy.Do(func() { l.store.background.Go(l.store.warnOfEviction) })
 		}
-		if refused := l.finish(j); refused != nil {
+		if refused := j.finish(); refused != nil {
 			again = append(again, refused)
 		}
 	}

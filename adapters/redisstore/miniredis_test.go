@@ -5,8 +5,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/redis/go-redis/v9"
-	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
 	"github.com/parley-go/parley/storetest"
@@ -30,20 +28,14 @@ func (s *simulated) sleep(d time.Duration) {
 	s.FastForward(d)
 }
 
-func (s *simulated) client(t testing.TB) *redis.Client {
-	c := redis.NewClient(&redis.Options{Addr: s.Addr()})
-	t.Cleanup(func() { require.NoError(t, c.Close()) })
-	return c
-}
-
 // On a simulated server time is free: weeks of ages, leases and windows pass.
 func TestStoreOnMiniredis(t *testing.T) {
 	t.Parallel()
 	server := simulate(t)
 	cfg := storetest.Config{
 		Sleep: server.sleep,
-		Peer:  func(t *testing.T, _ parley.Store) parley.Store { return newStore(t, server.client(t)) },
+		Peer:  func(t *testing.T, _ parley.Store) parley.Store { return newPatient(t, server.Addr()) },
 		Wipe:  func(*testing.T, parley.Store) { server.FlushAll() },
 	}
-	cfg.Run(t, func(t *testing.T) parley.Store { return newStore(t, server.client(t)) })
+	cfg.Run(t, func(t *testing.T) parley.Store { return newPatient(t, server.Addr()) })
 }

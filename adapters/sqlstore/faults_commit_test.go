@@ -120,7 +120,6 @@ func checkAll(t *testing.T, s *sqlstore.Store, n int, offsets []atomic.Int64) {
 func TestDriverPanics(t *testing.T) {
 	for n := range 4 {
 		w, f := openFaulty(t)
-		w.opts.Timeout = 50 * time.Millisecond
 		s := w.node(t)
 		_ = read(t, s, "t")
 		count := 0
@@ -132,7 +131,9 @@ func TestDriverPanics(t *testing.T) {
 		})
 		_, err := s.Append(t.Context(), "t", room, []parley.Entry{keyed("a")})
 		require.ErrorContains(t, err, "panic: a driver's")
-		_, _ = s.Append(t.Context(), "t", room, []parley.Entry{keyed("a")}) // an error if the connection still has the lock
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, _ = s.Append(ctx, "t", room, []parley.Entry{keyed("a")}) // an error if the connection still has the lock
+		cancel()
 	}
 }
 

@@ -40,12 +40,15 @@ var databases = []struct {
 // eachDatabase runs f on every kind of database.
 func eachDatabase(t *testing.T, f func(t *testing.T, w *world)) {
 	for _, d := range databases {
-		t.Run(d.name, func(t *testing.T) { f(t, d.open(t)) })
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, d.open(t))
+		})
 	}
 }
 
 func sqliteFile(path string) string {
-	return "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=busy_timeout(5000)"
+	return "file:" + path + "?_pragma=journal_mode(WAL)&_pragma=busy_timeout(60000)"
 }
 
 func openSQLite(t testing.TB) *world {
@@ -70,7 +73,10 @@ func openWorld(t testing.TB, d sqlstore.Dialect, driver, dsn string) *world {
 	db, err := sql.Open(driver, dsn)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	w := &world{dialect: d, db: db, opts: sqlstore.Options{Dialect: d, CleanInterval: -1, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}}
+	w := &world{dialect: d, db: db, opts: sqlstore.Options{
+		Dialect: d, CleanInterval: -1, Timeout: 3 * time.Minute, // a machine may be slow
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}}
 	w.now.Store(1_800_000_000_000)
 	return w
 }

@@ -50,11 +50,11 @@ if l.top > 0 then
 end
 
 -- From here on things change.
+settle(l)
 if l.top == 0 then
   call('DEL', unpack(clean)) -- what a log that was evicted has left behind
   if leases > 0 then l.room = now + leases end
 end
-settle(l)
 
 local answers, notes, dues, awaited = {}, {}, {}, false
 
@@ -124,9 +124,9 @@ end
 
 if #given > 0 then
   -- A long value makes Redis keep the hash as a table: in the list that it makes of small ones it would look through all, hundreds.
-  if l.window ~= turn then call('HSET', current, '', TABLE) end
+  local new = call('HSETNX', current, '', TABLE) == 1
   slices(given, function(...) call('HSET', current, ...) end)
-  if l.window ~= turn then
+  if new or l.window ~= turn then
     l.window = turn
     call('PEXPIREAT', current, (turn + 2) * WINDOW)
   end

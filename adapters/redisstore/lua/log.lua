@@ -51,7 +51,11 @@ local function load(fresh)
   local l = make(h[1], h)
   if h[2] ~= history then
     if DURABLE and not promoted() then fresh = l.epoch end -- the server was started again
-    if redis.pcall('HSET', LOG, 'epoch', fresh, 'server', history) == 0 then l.epoch = fresh end
+    if redis.pcall('HSET', LOG, 'epoch', fresh, 'server', history) == 0 then
+      l.epoch = fresh
+    else
+      l.refused = fresh -- see settle
+    end
   end
   l.n = l.top - l.first + 1
   local n, m = call('LLEN', MSGS), call('LLEN', INFO)

@@ -1,21 +1,14 @@
 -- Append for one or several topics, each by its callers, to logs in use in which no entry has a state and nothing has grown too old.
 -- KEYS: for each topic log, messages and info, and, if an entry has a key, the two hashes of keys.
--- ARGV: 1 how to publish; 2 what the last run found to be the history of the server, 3 and when; then for each topic:
--- "<messages> <bytes> <age> " to keep; if there are several, 5 or 3, how many keys it has, and how many arguments follow; and for each caller as
--- append.lua has them. Every one of them costs Redis more than most of what is done with it.
+-- ARGV: 1 how to publish; then for each topic: "<messages> <bytes> <age> " to keep; if there are several, 5 or 3, how many keys it has, and
+-- how many arguments follow; and for each caller as append.lua has them. Every one of them costs Redis more than most of what is done with it.
 -- Returns for each topic what append.lua returns; or nothing, if it is to do it, and then nothing has changed; or, of several topics, "!" and why
--- it has failed. After them, if the server was asked for it, its history, and when that was.
+-- it has failed.
 local call, floor, min, format, find, sub = redis.call, math.floor, math.min, string.format, string.find, string.sub
 local publish = ARGV[1]
 local clock = call('TIME')
 local now = clock[1] * 1000 + floor(clock[2] / 1000)
-local at = format('%.0f ', now)
-
--- To ask costs as much as all else for one entry. No server is started again, and no replica takes over, within some milliseconds.
-local TRUSTED = 10
-local history, asked = ARGV[2], tonumber(ARGV[3])
-local old = now < asked or now >= asked + TRUSTED
-if old then history = server() end
+local at, history = format('%.0f ', now), server()
 
 -- push appends to both lists, which are to be of this size then. If they are not, it has changed nothing, and says so.
 local function push(msgs, info, data, infos, size)
@@ -104,9 +97,9 @@ local function append(k, keep, keys, a, last)
   return answer
 end
 
-local answers, k, a = {}, 1, 4
+local answers, k, a = {}, 1, 2
 if #KEYS <= 5 then
-  answers[1], k = append(1, ARGV[4], #KEYS, 5, #ARGV), #KEYS + 1
+  answers[1], k = append(1, ARGV[2], #KEYS, 3, #ARGV), #KEYS + 1
 end
 while k <= #KEYS do
   local keep, keys = ARGV[a], tonumber(ARGV[a + 1])
@@ -120,5 +113,4 @@ while k <= #KEYS do
   answers[#answers + 1] = answer
   k, a = k + keys, last + 1
 end
-if old then answers[#answers + 1] = history .. ' ' .. at end
 return answers

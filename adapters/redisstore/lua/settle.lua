@@ -52,8 +52,13 @@ local function lapse(l)
   forget(gone)
 end
 
--- settle forgets what is too old.
+-- settle forgets what is too old. It comes before all other changes: without memory Redis refuses the first one, and with it all; once there
+-- was one that needs none, it lets all pass.
 local function settle(l)
+  if l.refused then
+    call('HSET', LOG, 'epoch', l.refused, 'server', server())
+    l.epoch, l.refused = l.refused, nil
+  end
   if l.n == 0 then
     if l.lost then call('DEL', MSGS, INFO) end
     l.fresh = true

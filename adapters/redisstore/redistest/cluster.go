@@ -61,6 +61,7 @@ func (c *Cluster) Client() *redis.ClusterClient {
 func (c *Cluster) MoveSlot(slot, to int) {
 	c.t.Helper()
 	id := c.Servers[to].command("cluster", "myid")
+	c.Servers[to].command("cluster", "bumpepoch")                 // so that it is believed, and not a node that does not know yet
 	c.Servers[to].command("cluster", "setslot", slot, "node", id) // the new owner first
 	for _, s := range c.Servers {
 		s.command("cluster", "setslot", slot, "node", id)
@@ -71,7 +72,7 @@ func (c *Cluster) MoveSlot(slot, to int) {
 func (c *Cluster) AddReplica(of int) *Server {
 	c.t.Helper()
 	master := c.Servers[of]
-	s := Start(c.t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--repl-diskless-sync-delay", "0")
+	s := Start(c.t, "--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 	id := fmt.Sprint(master.command("cluster", "myid"))
 	master.command("cluster", "meet", "127.0.0.1", s.port)
 	until(c.t, "the replica to know the Cluster", func() bool {

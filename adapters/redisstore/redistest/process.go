@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -138,13 +139,16 @@ func (p *process) pause() error {
 // resume ends pause.
 func (p *process) resume() error { return syscall.Kill(p.pid, syscall.SIGCONT) }
 
+// given are the ports of this process so far. A server that was killed may want its own again.
+var given sync.Map
+
 // freePort finds a port that is free, and whose port for the bus of a Cluster is, too. Both are
 // below those that the system gives to outgoing connections: one of these could take the port of
 // a killed server, or connect to itself there.
 func freePort() int {
 	for {
-		port := 10_000 + rand.IntN(11_000)
-		if free(port) && free(port+busDistance) {
+		port := 10_000 + rand.IntN(busDistance)
+		if _, taken := given.LoadOrStore(port, true); !taken && free(port) && free(port+busDistance) {
 			return port
 		}
 	}

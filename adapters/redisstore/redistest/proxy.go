@@ -83,6 +83,18 @@ func (p *Proxy) Resume() {
 	}
 }
 
+// Lost returns how many of the connections were made in a black hole, or have lost something there.
+func (p *Proxy) Lost() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.pipes {
+		if c.torn || c.server == nil {
+			n++
+		}
+	}
+	return n
+}
+
 // Connections returns how many connections there are.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()

@@ -16,7 +16,7 @@ import (
 // MasterName is what the Sentinels call the servers they watch.
 const MasterName = "parley"
 
-// Sentinel is a primary with replicas, watched by three Sentinels, which find the primary dead after one second and
+// Sentinel is a primary with replicas, watched by three Sentinels, which find the primary dead after two seconds and
 // then make a replica the primary.
 type Sentinel struct {
 	// Addrs are the addresses of the Sentinels.
@@ -35,7 +35,7 @@ func StartSentinel(t testing.TB, replicas int, args ...string) *Sentinel {
 	primary := Start(t, args...)
 	s.Servers = append(s.Servers, primary)
 	for range replicas {
-		more := []string{"--replicaof", "127.0.0.1", fmt.Sprint(primary.port), "--repl-diskless-sync-delay", "0"}
+		more := []string{"--replicaof", "127.0.0.1", fmt.Sprint(primary.port)}
 		s.Servers = append(s.Servers, Start(t, append(more, args...)...))
 	}
 	until(t, "the replicas to catch up", func() bool {
@@ -62,7 +62,7 @@ func startSentinel(t testing.TB, primary int) string {
 	for range 20 {
 		port := freePort()
 		settings := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %q\n"+
-			"sentinel monitor %[3]s 127.0.0.1 %[4]d 2\nsentinel down-after-milliseconds %[3]s 1000\n"+
+			"sentinel monitor %[3]s 127.0.0.1 %[4]d 2\nsentinel down-after-milliseconds %[3]s 2000\n"+
 			"sentinel failover-timeout %[3]s 3000\n", port, dir, MasterName, primary)
 		if err := os.WriteFile(filepath.Join(dir, "sentinel"), []byte(settings), 0o600); err != nil {
 			t.Fatalf("redistest: %v", err)

@@ -33,7 +33,7 @@ func Start(t testing.TB, args ...string) *Server {
 	for range 20 {
 		s.port = freePort()
 		s.Addr = address(s.port)
-		settings := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %q\nsave \"\"\nappendonly no\n%s", s.port, s.dir, lines(args))
+		settings := fmt.Sprintf("port %d\nbind 127.0.0.1\ndir %q\nsave \"\"\nappendonly no\nrepl-diskless-sync-delay 0\n%s", s.port, s.dir, lines(args))
 		if err := os.WriteFile(filepath.Join(s.dir, "redis"), []byte(settings), 0o600); err != nil {
 			t.Fatalf("redistest: %v", err)
 		}

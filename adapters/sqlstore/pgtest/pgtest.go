@@ -23,7 +23,7 @@ import (
 )
 
 // patience is how long a server may take to start.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 var shared struct {
 	sync.Mutex
