@@ -40,6 +40,10 @@ func (a *apiClient) handlers(o *parleyclient.Options, add func(Event)) {
 		add(e)
 	}
 	a.inboxHandlers(o, inbox)
+	a.givenHandlers(&o.Joined, func(e Event) {
+		e.ClientID = clientID
+		add(e)
+	})
 	all := func(e Event) {
 		e.Topic = topicAll
 		add(e)

@@ -37,7 +37,7 @@ func (a *apiClient) Join(room string, from bool) {
 			e.Client, e.Conn, e.Topic, e.ClientID = a.number, conn, topic, c.Identity().ClientID
 			a.env.Add(e)
 		}
-		a.roomHandlers(&o, r, record)
+		a.roomHandlers(&o, r, record, false)
 		e := Event{Kind: Join}
 		if o.Position != (parleyclient.Position{}) {
 			place := Place(o.Position)
@@ -48,7 +48,9 @@ func (a *apiClient) Join(room string, from bool) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if err != nil {
-			delete(a.rooms, room)
+			if a.rooms[room] == r {
+				delete(a.rooms, room)
+			}
 			record(Event{Kind: Dropped})
 			return
 		}
@@ -69,8 +71,8 @@ func (a *apiClient) heard(r *apiRoom, add func(Event), e Event) {
 	}
 }
 
-// roomHandlers writes down all that comes of a room.
-func (a *apiClient) roomHandlers(o *parleyclient.JoinOptions, r *apiRoom, add func(Event)) {
+// roomHandlers writes down all that comes of a room. given says that the application has joined it.
+func (a *apiClient) roomHandlers(o *parleyclient.JoinOptions, r *apiRoom, add func(Event), given bool) {
 	record := func(e Event) { a.heard(r, add, e) }
 	moved := func(p parleyclient.Position) {
 		a.mu.Lock()
@@ -93,8 +95,16 @@ func (a *apiClient) roomHandlers(o *parleyclient.JoinOptions, r *apiRoom, add fu
 	}
 	o.OnHistory = func(_ context.Context, _ *parleyclient.Room, h parleyclient.History) {
 		moved(h.Position)
-		record(baseOf(gap, h.Position, seenMessages(h.Messages), first && from == (Place{})))
+		e := baseOf(gap, h.Position, seenMessages(h.Messages), first && from == (Place{}))
+		e.Given, e.Asked = e.Asked && given, e.Asked && !given
+		record(e)
 		gap, first = nil, false
+	}
+	o.OnLeft = func(_ context.Context, _ *parleyclient.Room, reason string) {
+		record(Event{Kind: Ousted, ID: reason})
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		r.gone, r.late = true, false
 	}
 	o.OnRecovered = func(_ context.Context, _ *parleyclient.Room, c parleyclient.Recovered) {
 		if first && from != (Place{}) {
@@ -152,6 +162,9 @@ func (a *apiClient) Leave(room string) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		r.gone, r.late = true, true
+		if a.rooms[room] != r {
+			return // the application has made the client a member again, and that was heard first
+		}
 		// Without a connection: the client may have been without one when it left.
 		a.env.Add(Event{Kind: Left, Client: a.number, Topic: roomPrefix + room, Code: fmt.Sprint(conn)})
 	})

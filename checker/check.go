@@ -68,7 +68,7 @@ func (v Violation) String() string {
 
 // Check judges a history. Violations come in the order in which they can be seen.
 func (h *History) Check() []Violation {
-	j := &judge{history: h, messages: make(map[string]*message), logs: make(map[string]*topicLog)}
+	j := &judge{history: h, messages: make(map[string]*message), logs: make(map[string]*topicLog), removals: make(map[moveKey]bool)}
 	j.recorded = slices.ContainsFunc(h.Events, func(e Event) bool { return e.Kind == Stored })
 	j.collect()
 	for _, l := range j.logs {
@@ -103,6 +103,7 @@ type judge struct {
 	found    []Violation
 	recorded bool // the Store has written down what it took
 	wipes    []Event
+	removals map[moveKey]bool // who was removed from a room at some time
 }
 
 // message is what is known of one message.
@@ -113,6 +114,7 @@ type message struct {
 	refused Event
 	denied  bool // refused says for sure that it was not accepted
 	errored bool
+	asks    int // how often a client has sent it
 }
 
 // goesTo reports whether m was sent to a topic.
@@ -200,6 +202,10 @@ func (j *judge) collect() {
 				m.refused, m.errored = e, true
 				m.denied = e.Kind == Refused
 			}
+		case Ask:
+			if m := j.messages[e.ID]; m != nil {
+				m.asks++
+			}
 		case Failed:
 			if m := j.messages[e.ID]; m != nil {
 				m.errored = true
@@ -214,6 +220,8 @@ func (j *judge) collect() {
 			l.grown = append(l.grown, e)
 		case Wiped:
 			j.wipes = append(j.wipes, e)
+		case Remove:
+			j.removals[moveKey{e.User, e.Topic}] = true
 		case Deliver:
 			if e.Expired || !j.genuine(e, Seen{Place: e.Place, ID: e.ID, User: e.User, Label: e.Label}) {
 				continue

@@ -86,10 +86,13 @@ func (j *judge) checkConnections() {
 // disconnected notes that DisconnectUser has returned. here says that it was called on the node of the connection.
 func (c *connection) disconnected(e Event, here bool) {
 	switch {
+	case e.Code == kickedEnd && here, kicksEverywhere && e.Code == kickedLater && !here:
+		if c.ordered.N == 0 {
+			c.ordered = e
+		}
+	case e.Code == kickedEnd:
 	case here || kicksEverywhere && e.Code == "":
 		c.kicked = e
-	case kicksEverywhere && e.Code == kickedLater && c.ordered.N == 0:
-		c.ordered = e
 	}
 }
 

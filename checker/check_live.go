@@ -14,6 +14,7 @@ func (w *viewer) deliver(v *view, e Event) {
 	case w.echo(v, e):
 		w.fault("P2", "its own broadcast came back to a client", e)
 	}
+	w.removedBefore(v, e)
 	switch {
 	case e.Place == Place{}:
 		w.plain(v, e)
@@ -115,6 +116,7 @@ func (w *viewer) present(v *view, e Event) {
 	if e.Kind != Signal {
 		return
 	}
+	w.removedBefore(v, e)
 	if first, again := v.plain[e.ID]; again && w.history.Nodes == 1 {
 		w.fault("P2", "a signal again", first, e)
 	}
@@ -122,9 +124,9 @@ func (w *viewer) present(v *view, e Event) {
 }
 
 // leaves judges an acknowledged leave: what was acknowledged before it was
-// asked for has come. Other nodes may be behind.
+// asked for has come. Other nodes may be behind, and what waits for the history that AddUser sends goes with the membership.
 func (w *viewer) leaves(v *view, e Event) {
-	if v.open && v.conn == e.Conn && w.history.Nodes == 1 {
+	if v.open && v.conn == e.Conn && w.history.Nodes == 1 && w.moves.added[w.membership(v)].N == 0 {
 		w.reached(v, v.leave.N, v.leave, e)
 	}
 	v.open, v.conn, v.left = false, 0, e
@@ -152,6 +154,7 @@ func (w *viewer) reached(v *view, n int, why ...Event) {
 // the Store, the last message may still be missing, until the next one.
 func (w *viewer) quiet(e Event) {
 	for _, v := range w.order {
+		w.obeyed(v, e)
 		switch {
 		case !v.open:
 		case v.conn == 0:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // checkLogs judges acknowledgements: all of a message name one place, and the
@@ -69,7 +70,8 @@ func (j *judge) checkOrder() {
 			}
 			byEpoch[ack.Place.Epoch] = append(byEpoch[ack.Place.Epoch], acknowledged{
 				send: m.send, ack: ack,
-				errored: m.errored || len(l.places[ack.ID]) > 1, // lost with a log, and sent again
+				// The latter: lost with a log, and sent again.
+				errored: m.errored || j.uncertain(m, topic) || len(l.places[ack.ID]) > 1,
 			})
 		}
 		for _, epoch := range l.epochs {
@@ -78,6 +80,12 @@ func (j *judge) checkOrder() {
 			j.orderOf(sorted)
 		}
 	}
+}
+
+// uncertain reports whether m may have been refused before it was accepted, and nobody knows, because the answer was lost: the
+// user that it is for was unknown, or its sender had just been removed from the room. There is no call of the Store in that.
+func (j *judge) uncertain(m *message, topic string) bool {
+	return m.asks > 1 && (strings.HasPrefix(topic, userPrefix) || j.removals[moveKey{m.send.User, topic}])
 }
 
 func (j *judge) orderOf(sorted []acknowledged) {

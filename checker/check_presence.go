@@ -31,7 +31,7 @@ func (j *judge) checkPresence() {
 					v.reset()
 				}
 			}
-		case Left, Dropped:
+		case Left, Ousted, Dropped:
 			if v := views[viewKey{e.Client, e.Topic}]; v != nil {
 				v.reset()
 			}

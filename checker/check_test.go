@@ -133,7 +133,7 @@ type bad struct {
 }
 
 func TestBadHistories(t *testing.T) {
-	for _, rows := range [][]bad{badMessages(), badViews(), badResumes(), badConnections(), badPresence()} {
+	for _, rows := range [][]bad{badMessages(), badViews(), badResumes(), badConnections(), badMoves(), badPresence()} {
 		for _, row := range rows {
 			t.Run(row.property+" "+row.text, func(t *testing.T) {
 				var got []string

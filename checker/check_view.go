@@ -18,10 +18,11 @@ type view struct {
 	since  Event // the Base that place counts from
 	live   bool  // a message has come after it
 	asked  Event // the Join, if there was one since the connection began
-	left   Event // the Left, likewise
+	left   Event // the Left or Ousted, likewise
 	leave  Event
 	plain  map[string]Event // messages without a place, by id
 	again  map[string]Event // those that have come twice
+	member membership
 }
 
 type viewKey struct {
@@ -39,10 +40,11 @@ type viewer struct {
 	clientIDs map[int]string
 	own       map[int]int // by client: broadcasts of which nobody knows what became
 	now       Event
+	moves     moves
 }
 
 func (j *judge) checkViews() {
-	w := &viewer{judge: j, views: make(map[viewKey]*view), dials: make(map[int]Event), own: make(map[int]int), clientIDs: make(map[int]string)}
+	w := &viewer{judge: j, views: make(map[viewKey]*view), dials: make(map[int]Event), own: make(map[int]int), clientIDs: make(map[int]string), moves: newMoves()}
 	for _, m := range j.messages {
 		if m.send.Topic == topicAll && !m.acked {
 			w.own[m.send.Client]++
@@ -66,6 +68,7 @@ func (w *viewer) view(client int, topic string) *view {
 
 func (w *viewer) see(e Event) {
 	w.now = e
+	w.moved(e)
 	switch e.Kind {
 	case Dial:
 		w.dials[e.Conn] = e
@@ -89,6 +92,8 @@ func (w *viewer) see(e Event) {
 		w.view(e.Client, e.Topic).leave = e
 	case Left:
 		w.leaves(w.view(e.Client, e.Topic), e)
+	case Ousted:
+		w.ousted(w.view(e.Client, e.Topic), e)
 	case Dropped:
 		v := w.view(e.Client, e.Topic)
 		v.open, v.conn = false, 0
@@ -122,7 +127,7 @@ func (w *viewer) see(e Event) {
 func (w *viewer) detach(gone func(*view) bool) {
 	for _, v := range w.order {
 		if gone(v) {
-			v.conn, v.asked, v.left, v.leave = 0, Event{}, Event{}, Event{}
+			v.conn, v.asked, v.left, v.leave, v.member = 0, Event{}, Event{}, Event{}, membership{}
 		}
 	}
 }
@@ -150,12 +155,15 @@ func (w *viewer) base(v *view, e Event) {
 		if e.Asked && e.Offered != nil && e.Place != (Place{}) {
 			w.fault("P3", "a position was offered, and nothing said about it", e)
 		}
-		if !e.Asked && v.open && v.place != (Place{}) {
+		if !e.Asked && !e.Given && v.open && v.place != (Place{}) {
 			w.fault("P3", "a new history, and no gap was told", v.since, e)
 		}
 	}
-	if e.Asked {
+	switch {
+	case e.Asked:
 		w.fresh(v, e)
+	case e.Given:
+		w.given(v, e)
 	}
 	if v.left.N != 0 {
 		w.fault("P9", "a history after the leave was acknowledged", v.left, e)
@@ -233,6 +241,9 @@ func (w *viewer) gap(v *view, e Event) {
 	if e.Place == (Place{}) {
 		return // the Store could not be read
 	}
+	if e.Given || e.Conn < 0 && w.moves.added[w.membership(v)].N != 0 {
+		return // what AddUser sends may overtake the answer to a join, which the Go client then takes for a gap
+	}
 	why := ""
 	if e.Offered != nil {
 		if why = w.groundless(v, *e.Offered, e); why == "" {
@@ -309,6 +320,14 @@ func (w *viewer) fresh(v *view, e Event) {
 	if v.topic == topicAll || v.holds() == "P7" {
 		asked = w.dials[e.Conn]
 	}
+	if w.moves.added[w.membership(v)].N != 0 {
+		asked = w.moves.added[w.membership(v)] // it may be what that has brought
+	}
+	w.whole(v, asked, e)
+}
+
+// whole checks a history that somebody has asked for.
+func (w *viewer) whole(v *view, asked, e Event) {
 	l := w.log(v.topic)
 	if at, first, ok := l.acknowledgedBefore(w.known(asked)); ok && l.behind(e.Place, at) && e.Place != (Place{}) {
 		w.fault(v.holds(), fmt.Sprintf("a history ends at %s, although %s was acknowledged before it was asked for", e.Place, at), first, asked, e)

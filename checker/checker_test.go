@@ -59,6 +59,7 @@ func TestChecker(t *testing.T) {
 		for name, n := range map[string]int{
 			"messages": totals.Sent, "missed messages": totals.Replayed, "broken connections": totals.Cuts, "resumed sessions": totals.Sessions,
 			"replaced connections": totals.Takeover, "recovered positions": totals.Recovered, "gaps": totals.Gaps, "restarts": totals.Restarts,
+			"memberships that the application has ended": totals.Ousted, "and made": totals.Given,
 			"wipes": totals.Wipes, "failures of the Store": totals.StoreFails,
 			"marks": totals.Marks / 5, "marks that raced": totals.Raced, "refused marks": totals.Unmarked, "marks that failed in the Store": totals.MarkFails,
 			"expired entries": totals.Expired, "truncations": totals.Truncated, "receipts": totals.Receipts / 5,

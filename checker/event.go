@@ -30,7 +30,15 @@ const (
 	Closed    Kind = "closed"    // Code
 	Replaced  Kind = "replaced"  // the client has turned to another connection and only watches this one
 	Kick      Kind = "kick"      // DisconnectUser is called: User, Node
-	Kicked    Kind = "kicked"    // and has returned: Code is empty if that was on all nodes, kickedLater if some are to follow, kickedHere if not all will
+	Kicked    Kind = "kicked"    // and has returned: Code is empty if that was on all nodes, else what may be expected, see kickedHere
+)
+
+// What the application does to memberships. Topic, User, Node and ID are set.
+const (
+	Add     Kind = "add"     // AddUser is called
+	Added   Kind = "added"   // and has returned: Code as for Kicked
+	Remove  Kind = "remove"  // RemoveUser is called, with the ID as reason
+	Removed Kind = "removed" // likewise
 )
 
 // What a client sees of a topic. Client, Conn and Topic are set.
@@ -41,6 +49,7 @@ const (
 	Deliver Kind = "deliver" // one live message: ID, User is its sender, Place unless the topic keeps nothing
 	Leave   Kind = "leave"   // asked for
 	Left    Kind = "left"    // acknowledged
+	Ousted  Kind = "ousted"  // the client is told that the application has ended the membership: ID is that of the Remove
 	Dropped Kind = "dropped" // the client gave the topic up by itself, without a connection
 	Stray   Kind = "stray"   // a message on a connection that was replaced
 	Roster  Kind = "roster"  // presence: Users are there
@@ -88,9 +97,11 @@ const (
 	Hooked Kind = "hooked" // and has returned: Code is not empty if it failed
 )
 
+// Codes of Kicked and Removed: what may be expected after an error.
 const (
-	kickedHere  = "here"
-	kickedLater = "later"
+	kickedHere  = "here"  // it is done on this node; others may never hear of it
+	kickedLater = "later" // the others do it as soon as they hear of it
+	kickedEnd   = "end"   // this node is being shut down, which ends all of its connections; the others may never hear of it
 )
 
 // App is the Client of what the application itself does.
@@ -142,6 +153,7 @@ type Event struct {
 	Offered   *Place
 	Recovered Answer
 	Own       bool // a broadcast of this client itself, which it does not hand out
+	Given     bool // a Base of a room that the application has made the client a member of, perhaps once more; a gap there may answer a join as well
 	Asked     bool // a Base that answers a Join or a connection, not one that comes by itself
 	Entries   []Seen
 	Users     []string
@@ -173,7 +185,7 @@ func (e Event) String() string {
 		}
 	}
 	field("conn", e.Conn != 0, e.Conn)
-	field("node", e.Kind == Connected || e.Kind == Kick || e.Kind == Started || e.Kind == Hook, e.Node)
+	field("node", e.Kind == Connected || e.Kind == Kick || e.Kind == Add || e.Kind == Remove || e.Kind == Started || e.Kind == Hook, e.Node)
 	field("topic", e.Topic != "", e.Topic)
 	field("id", e.ID != "", e.ID)
 	field("user", e.User != "", e.User)
@@ -185,6 +197,7 @@ func (e Event) String() string {
 	}
 	field("recovered", e.Recovered != Unsaid, e.Recovered == Yes)
 	field("own", e.Own, true)
+	field("given", e.Given, true)
 	field("mark", e.Mark != nil, e.Mark)
 	field("spans", len(e.Spans) > 0, e.Spans)
 	field("count", e.Count != nil, e.Count)

@@ -46,6 +46,8 @@ const (
 	DoAppMark   Do = "AppMark"   // Node, Target: a user, Room: as what, Count: picks the entries
 	DoAway      Do = "Away"      // Client, For, Flag: all clients of the same user
 	DoKick      Do = "Kick"      // Node, Target: a user
+	DoAdd       Do = "Add"       // Node, Room, Target: a user
+	DoRemove    Do = "Remove"    // likewise
 	DoBack      Do = "Back"      // Client, Flag: with the old session
 	DoTakeover  Do = "Takeover"  // Client
 	DoCut       Do = "Cut"       // Client
@@ -126,7 +128,7 @@ var weights = []weight{
 	{DoSignal, 3}, {DoAsk, 4}, {DoJoin, 9}, {DoLeave, 5}, {DoSleep, 18},
 	{DoCut, 8}, {DoCutAfter, 5}, {DoStall, 3}, {DoSlow, 2}, {DoLatency, 2}, {DoBlackHole, 2}, {DoVanish, 2}, {DoTakeover, 3},
 	{DoMark, 16}, {DoAppMark, 4}, {DoAppMail, 3}, {DoEveryone, 2}, {DoAway, 4},
-	{DoKick, 2}, {DoBack, 3}, {DoCutAll, 1}, {DoRestart, 1}, {DoStore, 3}, {DoWipe, 1}, {DoBroker, 3},
+	{DoKick, 2}, {DoAdd, 3}, {DoRemove, 3}, {DoBack, 3}, {DoCutAll, 1}, {DoRestart, 1}, {DoStore, 3}, {DoWipe, 1}, {DoBroker, 3},
 }
 
 // NewPlan draws a plan with n operations.

@@ -19,7 +19,7 @@ func TestPlansComeFromTheSeed(t *testing.T) {
 			drawn[o.Do] = true
 		}
 	}
-	require.Len(t, drawn, 34, "each is in some plan")
+	require.Len(t, drawn, 36, "each is in some plan")
 }
 
 func TestShrinkFindsWhatItTakes(t *testing.T) {

@@ -49,3 +49,33 @@ func TestLeavingLetsTheOthersGo(t *testing.T) {
 	}
 	require.Empty(t, Bubble(t, plan).Check())
 }
+
+// What the application does to memberships reaches both kinds of clients, on one node and on several.
+func TestMembershipsOfTheApplication(t *testing.T) {
+	for _, nodes := range []int{1, 3} {
+		plan := Plan{Seed: 3, Nodes: nodes, Users: 1, Clients: 6}
+		for i := range 12 {
+			plan.Ops = append(plan.Ops,
+				Op{Do: DoAdd, Room: i % 2, Node: i}, Op{Do: DoSleep, For: 50 * time.Millisecond}, Op{Do: DoBurst, Room: i % 2, Count: 2},
+				Op{Do: DoRemove, Room: i % 2, Node: i + 1}, Op{Do: DoApp, Room: i % 2, Count: 2}, Op{Do: DoSleep, For: 50 * time.Millisecond},
+				Op{Do: DoApp, Room: i % 2, Count: 2}, Op{Do: DoSleep, For: 50 * time.Millisecond})
+		}
+		h := Bubble(t, plan)
+		require.Empty(t, h.Check())
+		ousted, given := make(map[int]int), make(map[int]int)
+		for _, e := range h.Events {
+			switch {
+			case e.Kind == Ousted:
+				ousted[e.Client]++
+			case e.Given:
+				given[e.Client]++
+			}
+		}
+		for _, client := range []int{0, 2, 4} { // the user's; every third is the Go client
+			require.Equal(t, 12, ousted[client], "client %d of %d nodes: %v", client, nodes, ousted)
+			require.Equal(t, 12, given[client], "client %d of %d nodes: %v", client, nodes, given)
+		}
+		require.Len(t, ousted, 3)
+		require.Len(t, given, 3)
+	}
+}

@@ -2,14 +2,12 @@ package checker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/parley-go/parley"
 	"github.com/parley-go/parley/parleytest"
 )
 
@@ -106,6 +104,8 @@ func (r *runner) do(o Op) {
 		}
 	case DoKick:
 		r.kick(o)
+	case DoAdd, DoRemove:
+		r.move(o, room)
 	case DoCut, DoCutAfter, DoStall, DoSlow, DoLatency, DoBlackHole, DoVanish:
 		if l := c.Link(); l != nil {
 			r.Add(Event{Kind: Fault, Client: o.Client, Code: o.String()})
@@ -262,37 +262,5 @@ func (r *runner) send(o Op, c client, room string) {
 			}
 			timer.Stop()
 		}
-	}
-}
-
-// kick disconnects a user.
-func (r *runner) kick(o Op) {
-	n := r.nodes[o.Node%len(r.nodes)]
-	hub := n.current()
-	if hub == nil {
-		return
-	}
-	e := Event{Kind: Kick, Client: App, User: userName(o.Target), Node: n.number, ID: r.id("x")}
-	r.Add(e)
-	call := func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		_, err := hub.DisconnectUser(ctx, e.User, "kicked")
-		e.Kind = Kicked
-		switch {
-		case errors.Is(err, parley.ErrStore):
-			e.Code = kickedHere
-		case err != nil:
-			e.Code = kickedLater
-		}
-		if err != nil {
-			e.Label = err.Error()
-		}
-		r.Add(e)
-	}
-	if len(r.nodes) == 1 {
-		call()
-	} else {
-		r.calls.Go(call)
 	}
 }

@@ -16,6 +16,7 @@ type Totals struct {
 	Sessions                              int // resumed
 	Recovered, Gaps                       int // positions, of all topics
 	Restarts, Wipes, StoreFails, Takeover int
+	Ousted, Given                         int // memberships that the application has ended, and histories of those that it has made
 
 	Marks      int // acknowledged, and
 	Raced      int // of these, made while another one of the same inbox was under way
@@ -56,6 +57,8 @@ func (t *Totals) Add(h *History) {
 			if e.Code == "-1" {
 				t.Cuts++
 			}
+		case Ousted:
+			t.Ousted++
 		case Base:
 			t.base(e)
 		case Started:
@@ -137,6 +140,9 @@ func (t *Totals) raced(h *History) {
 }
 
 func (t *Totals) base(e Event) {
+	if e.Given {
+		t.Given++
+	}
 	for _, s := range e.Entries {
 		if s.Expired {
 			t.Expired++
@@ -158,9 +164,9 @@ func (t *Totals) base(e Event) {
 func (t *Totals) String() string {
 	return fmt.Sprintf("%d runs: %d messages acknowledged (%d lost on the way, %d refused), %d deliveries (%d of them replayed), "+
 		"%d connections, %d broken without a close frame, %d sessions resumed, %d replaced while alive, "+
-		"%d positions recovered, %d gaps told, %d restarts, %d wipes, %d messages failed in the Store; %s",
+		"%d positions recovered, %d gaps told, %d memberships ended by the application, %d made, %d restarts, %d wipes, %d messages failed in the Store; %s",
 		t.Runs, t.Sent, t.Lost, t.Refused, t.Deliveries, t.Replayed,
-		t.Connections, t.Cuts, t.Sessions, t.Takeover, t.Recovered, t.Gaps, t.Restarts, t.Wipes, t.StoreFails, t.inboxes())
+		t.Connections, t.Cuts, t.Sessions, t.Takeover, t.Recovered, t.Gaps, t.Ousted, t.Given, t.Restarts, t.Wipes, t.StoreFails, t.inboxes())
 }
 
 func (t *Totals) inboxes() string {

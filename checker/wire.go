@@ -58,6 +58,8 @@ type wireRoom struct {
 	place   *Place // of the last message
 	offered *Place // in the join under way
 	fresh   bool   // the join under way is the first one on its connection
+	given   bool   // the application has made the client a member since that join was sent
+	ousted  bool   // or has ended the membership: the answer does not say whether before or after
 	live    bool   // a history has come on this connection
 }
 
@@ -216,7 +218,7 @@ func (c *wireClient) lostLocked(conn *wireConn) {
 	}
 	rooms := c.rooms[:0]
 	for _, r := range c.rooms {
-		r.state, r.live = roomOut, false
+		r.state, r.live, r.given, r.ousted = roomOut, false, false, false
 		if r.want {
 			rooms = append(rooms, r)
 		} else {

@@ -39,6 +39,7 @@ type wireMessage struct {
 	Left         []wireMember    `json:"left"`
 	Kind         string          `json:"kind"`
 	Receipts     bool            `json:"receipts"`
+	Reason       string          `json:"reason"`
 	As           string          `json:"as"`
 	Unread       *int            `json:"unread"`
 	Version      *int64          `json:"version"`

@@ -55,15 +55,19 @@ func (c *wireClient) step(r *wireRoom) {
 	case r.want && r.state == roomOut && connected:
 		c.join(r)
 	case !r.want && r.state == roomIn && connected:
-		r.state = roomLeaving
-		q := c.request("leave", roomPrefix+r.name, map[string]any{"type": "leave", "room": r.name})
-		q.room = r
-		c.recordTopic(c.conn, Event{Kind: Leave, Topic: q.topic})
-		c.submit(q)
+		c.leave(r)
 	case !r.want && r.state == roomOut:
 		c.rooms = slices.DeleteFunc(c.rooms, func(other *wireRoom) bool { return other == r })
 		c.recordTopic(nil, Event{Kind: Dropped, Topic: roomPrefix + r.name})
 	}
+}
+
+func (c *wireClient) leave(r *wireRoom) {
+	r.state = roomLeaving
+	q := c.request("leave", roomPrefix+r.name, map[string]any{"type": "leave", "room": r.name})
+	q.room = r
+	c.recordTopic(c.conn, Event{Kind: Leave, Topic: q.topic})
+	c.submit(q)
 }
 
 func (c *wireClient) join(r *wireRoom) {
@@ -221,15 +225,7 @@ func (c *wireClient) answered(w *wireConn, m *wireMessage) error {
 	failed := m.Type == "error"
 	switch q.kind {
 	case "join":
-		q.room.state = roomIn
-		if failed && !q.room.live { // else it is in the room as before
-			q.room.state = roomOut
-			time.AfterFunc(joinRetry, func() { c.retry(w, q.room) })
-			return nil
-		}
-		c.step(q.room)
-		c.getReady(w)
-		c.flush()
+		c.joined(w, q.room, failed)
 	case "leave":
 		q.room.state, q.room.live = roomOut, false
 		kind := Left

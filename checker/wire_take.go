@@ -38,6 +38,8 @@ func (c *wireClient) take(w *wireConn, m *wireMessage) error {
 		return c.roomBase(w, m)
 	case "inbox":
 		return c.inboxBase(w, m)
+	case "left":
+		c.ousted(w, m)
 	case "presence":
 		c.presence(w, m)
 	case "system":
@@ -161,21 +163,30 @@ func (c *wireClient) roomBase(w *wireConn, m *wireMessage) error {
 	if r == nil {
 		r = &wireRoom{name: m.Room} // the judge will see what that is worth
 	}
+	joining := r.state == roomJoining
+	// What answers a join with a position says what became of that. Without one it may answer the join or not: the judge knows. In a
+	// room that the client was made a member of meanwhile, a gap may have come by itself.
+	given := m.recovered() == Unsaid && !(joining && r.offered == nil) || m.recovered() == No && joining && r.given
 	var offered *Place
-	if r.state == roomJoining {
+	if joining && !given {
 		offered = r.offered
 	}
 	// A gap in a room that was joined before may come by itself.
-	asked := r.state == roomJoining && (r.fresh || m.recovered() != No)
+	asked := joining && !given && (r.fresh || m.recovered() != No)
 	e, err := c.base(m, roomPrefix+m.Room, offered, asked)
 	if err != nil {
 		return err
 	}
+	e.Given = given
 	c.recordTopic(w, e)
-	r.live, r.fresh = true, false
 	if m.Epoch != "" {
 		r.place = &e.Place
 	}
+	if given {
+		c.given(w, r)
+		return nil
+	}
+	r.live, r.fresh = true, false
 	return nil
 }
 

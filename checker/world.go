@@ -20,6 +20,8 @@ import (
 const (
 	userHeader = "X-User"
 	echoMethod = "echo"
+	// handshakeTime is how long a server waits for a request.
+	handshakeTime = 10 * time.Second
 )
 
 // world is the hubs of a run with all that is around them. All of it lives in one bubble.
@@ -178,7 +180,10 @@ func (n *node) start() {
 	parley.On(hub, echoMethod, func(_ context.Context, _ *parley.Conn, in string) (string, error) { return in, nil })
 	n.hub, n.down = hub, false
 	n.world.Add(Event{Kind: Started, Client: App, Node: n.number})
-	n.server = &http.Server{Handler: hub, ErrorLog: log.New(io.Discard, "", 0)}
+	n.server = &http.Server{
+		Handler: hub, ErrorLog: log.New(io.Discard, "", 0),
+		ReadHeaderTimeout: handshakeTime, IdleTimeout: handshakeTime, // a client may vanish before it has asked for anything, or while it is refused
+	}
 	n.served = make(chan struct{})
 	server, served, listener := n.server, n.served, n.network.Listen()
 	go func() { // ends when the node stops
