@@ -11,14 +11,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience bounds every wait for the browser. It is no assertion about speed:
+// patience bounds every wait. It is no assertion about speed:
 // machines that run tests are slow at times.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
+
+// browsers has a place for each Chromium that may run at a time: they compute more than all other tests.
+var browsers = make(chan struct{}, 2)
 
 // browser starts a headless Chromium of its own.
 func browser(t *testing.T) context.Context {
 	t.Helper()
 	path := need(t, "chromium")
+	browsers <- struct{}{}
+	t.Cleanup(func() { <-browsers })
 	options := []chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(path),
 		chromedp.UserDataDir(t.TempDir()),
@@ -157,6 +162,7 @@ func shows(text string) string {
 
 // Two people chat in real windows, privately too; the server restarts, and both come back by themselves.
 func TestTwoWindowsChat(t *testing.T) {
+	t.Parallel()
 	chromium := browser(t)
 	binary := buildExample(t, "chat")
 	server := start(t, binary, "0")

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -30,14 +31,26 @@ func need(t *testing.T, name string) string {
 	return ""
 }
 
-// buildExample builds a program of the examples module.
+// built are the programs that tests have built, each a function that returns its path or fails.
+var built struct {
+	sync.Map
+	dir string // where they are until all tests have ended
+}
+
+// buildExample returns a program of the examples module. It is built once.
 func buildExample(t *testing.T, name string) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), name)
-	build := exec.Command("go", "build", "-o", binary, "./"+name)
-	build.Dir = filepath.Join("..", "examples")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	once, _ := built.LoadOrStore(name, sync.OnceValues(func() (string, error) {
+		binary := filepath.Join(built.dir, name)
+		build := exec.Command("go", "build", "-o", binary, "./"+name)
+		build.Dir = filepath.Join("..", "examples")
+		if out, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build of %s: %w\n%s", name, err, out)
+		}
+		return binary, nil
+	}))
+	binary, err := once.(func() (string, error))()
+	require.NoError(t, err)
 	return binary
 }
 

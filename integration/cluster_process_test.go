@@ -38,7 +38,7 @@ func init() {
 	}
 }
 
-// runNode serves until SIGTERM, then stops as an application does at a deploy: it has a minute for that, or until the second SIGTERM.
+// runNode serves until SIGTERM, then stops as an application does at a deploy: it has ten minutes for that, or until the second SIGTERM.
 func runNode(addr, name string) error {
 	store, err := redisstore.New(redis.NewClient(&redis.Options{Addr: addr}), redisstore.Options{})
 	if err != nil {
@@ -76,7 +76,7 @@ func runNode(addr, name string) error {
 		return err
 	case <-terms:
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	go func() { // ends with the process
 		<-terms
@@ -230,8 +230,7 @@ func TestNodeIsKilled(t *testing.T) {
 		return all
 	}
 	ghostly := func(m parley.Member) bool { return m.UserID == "ghost" }
-	await(t, func() bool { return time.Since(killed) > 45*time.Second || !slices.ContainsFunc(members(), ghostly) }, "the lease")
-	deadline := killed.Add(90 * time.Second)
+	deadline := killed.Add(time.Minute + patience) // the lease is a minute
 	for slices.ContainsFunc(members(), ghostly) || !slices.Contains(lee.story().left, "ghost") {
 		require.True(t, time.Now().Before(deadline), "%v after the node was killed %v are in the room; lee was told that %q left",
 			time.Since(killed), members(), lee.story().left)
@@ -306,10 +305,13 @@ func TestSecondSIGTERM(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.FailNow(t, "it did not wait for the call", "%v", err)
-	case <-time.After(2 * time.Second): // it would wait for a minute
+	case <-time.After(2 * time.Second): // it would wait for ten minutes
 	}
-	second := time.Now()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	require.NoError(t, <-ended, "exit after the second SIGTERM")
-	require.Less(t, time.Since(second), 30*time.Second)
+	select {
+	case err := <-ended:
+		require.NoError(t, err, "exit after the second SIGTERM")
+	case <-time.After(patience):
+		require.FailNow(t, "it does not end")
+	}
 }

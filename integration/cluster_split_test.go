@@ -76,7 +76,7 @@ func TestNodeIsCutOff(t *testing.T) {
 	lee.stays()
 	b.more(50)
 	lee.stays()
-	require.NoError(t, nodes[1].hub.Ready())
+	nodes[1].ready()
 	proxies[0].Resume()
 	nodes[0].ready()
 	a.more(20)

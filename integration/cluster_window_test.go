@@ -79,8 +79,10 @@ func needRedis(t *testing.T) {
 // F23: two people chat on two nodes. That of one is killed by the button in the other's window; both go on, and nothing is
 // missing or there twice.
 func TestNodeIsKilledUnderWindow(t *testing.T) {
+	t.Parallel()
 	for _, engine := range []string{"redis", "nats"} {
 		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
 			if engine == "redis" {
 				needRedis(t)
 			}

@@ -158,6 +158,7 @@ func numbered(what string, from, to int) []string {
 // comes back by the other way, the old connection is replaced at once, and
 // everything written into it comes by resuming.
 func TestHalfOpenConnection(t *testing.T) {
+	t.Parallel()
 	need(t, "ip")
 	data, phone := newMachine(t), newMachine(t)
 	road(data, phone, 0)
@@ -196,7 +197,7 @@ func TestHalfOpenConnection(t *testing.T) {
 	require.Equal(t, new(true), again.hello.Resumed)
 	select {
 	case <-before.Context().Done(): // at once: not when its heartbeat fails, in half a minute
-	case <-time.After(10 * time.Second):
+	case <-time.After(20 * time.Second):
 		require.FailNow(t, "the half-open connection is still there")
 	}
 	require.NotSame(t, before, hub.Conn(old.hello.ClientID))

@@ -34,11 +34,12 @@ func newHost(t *testing.T) *host {
 var quietPorts sync.Map
 
 // quietPort returns a port that stays free while the server is down: it is
-// below those that systems give to outgoing connections, and of no other test.
+// below those that systems give to outgoing connections, above those that
+// redistest takes, and of no other test.
 func quietPort(t *testing.T) string {
 	t.Helper()
 	for range 100 {
-		port := fmt.Sprint(10_000 + rand.IntN(20_000))
+		port := fmt.Sprint(31_000 + rand.IntN(1_700))
 		if _, taken := quietPorts.LoadOrStore(port, true); taken {
 			continue
 		}

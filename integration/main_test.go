@@ -2,6 +2,7 @@ package integration
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"testing"
@@ -25,12 +26,26 @@ func TestMain(m *testing.M) {
 	} else if config != "" {
 		err = runShop(config)
 	} else {
-		os.Exit(m.Run())
+		os.Exit(runTests(m))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// runTests lets more tests run at a time than there are processors: they wait for servers more than they compute.
+func runTests(m *testing.M) int {
+	err := flag.Set("test.parallel", "8") // the command line may say otherwise
+	if err == nil {
+		built.dir, err = os.MkdirTemp("", "parley-integration")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(built.dir)
+	return m.Run()
 }
 
 func runShop(config string) error {

@@ -133,6 +133,7 @@ func (s *shopper) photo(name string) {
 
 // F33: what is read on one device is read on the other, whichever way it was read.
 func TestInboxOnTwoDevices(t *testing.T) {
+	t.Parallel()
 	chromium := browser(t)
 	server := start(t, buildExample(t, "notify"), "0", "DB="+filepath.Join(t.TempDir(), "shop.db"))
 	laptop, phone := shops(t, chromium, server.url, "alice", "laptop"), shops(t, chromium, server.url, "alice", "phone")
@@ -205,6 +206,7 @@ func TestInboxOnTwoDevices(t *testing.T) {
 // F34: orders, inbox, counts and logins survive kill -9. Windows that are open come
 // back by themselves, as the clients that they were, and what was sent while nobody was there is there.
 func TestInboxSurvivesACrash(t *testing.T) {
+	t.Parallel()
 	chromium := browser(t)
 	binary, db, port := buildExample(t, "notify"), "DB="+filepath.Join(t.TempDir(), "shop.db"), quietPort(t)
 	server := start(t, binary, port, db)
@@ -264,6 +266,7 @@ func TestInboxSurvivesACrash(t *testing.T) {
 
 // S27: an inbox that was filled says so. It has many pages.
 func TestInboxOfManyPages(t *testing.T) {
+	t.Parallel()
 	const kept = 500
 	chromium := browser(t)
 	server := start(t, buildExample(t, "notify"), "0", "DB="+filepath.Join(t.TempDir(), "shop.db"))

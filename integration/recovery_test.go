@@ -35,6 +35,7 @@ const noTimer = "?backoff=1000000000"
 // No message is missing or doubled in a page, whatever happens to it, its
 // network or its server. While it happens, the application and the pages go on sending.
 func TestPagesMissNothing(t *testing.T) {
+	t.Parallel()
 	chromium := browser(t)
 	for _, tc := range []struct {
 		name  string
@@ -173,7 +174,7 @@ func cached(s *scene) {
 // gone waits until a client has no connection, as the server believes.
 func (s *scene) gone(user, id string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; <-time.After(20 * time.Millisecond) {
 		if !slices.Contains(clients(s.t, s.host.server(), user), id) {
 			return
 		}
@@ -184,6 +185,7 @@ func (s *scene) gone(user, id string) {
 // F68: tabs of one user, also one that begins as a copy of another, are
 // clients of their own, and each gets everything once.
 func TestTabsOfOneUser(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	first := visit(t, browser(t), h.server().url, "kim", "")
 	tabs := []*visitor{first, first.tab(h.server().url, "kim in tab 2"), first.duplicate("kim in tab 3")}
@@ -210,6 +212,7 @@ func TestTabsOfOneUser(t *testing.T) {
 // F11, F66: the server comes back with an empty disk. The page is told, shows
 // what there is now, and goes on.
 func TestServerLosesItsStore(t *testing.T) {
+	t.Parallel()
 	h := newHost(t)
 	v := visit(t, browser(t), h.server().url, "kim", "")
 	tr := startTraffic(t, h.server, "kim")

@@ -33,10 +33,13 @@ const checkedNodes = 3
 //
 //	go test -run TestCheckerOnServers -check-for 5m -timeout 20m -v .
 func TestCheckerOnServers(t *testing.T) {
+	t.Parallel()
 	t.Run("Redis", func(t *testing.T) {
+		t.Parallel()
 		checkOn(t, func(t *testing.T) checker.Backend { return newRedisServers(t) })
 	})
 	t.Run("NATS", func(t *testing.T) {
+		t.Parallel()
 		checkOn(t, func(t *testing.T) checker.Backend { return newNATSServers(t) })
 	})
 }
@@ -48,10 +51,12 @@ func checkOn(t *testing.T, servers func(t *testing.T) checker.Backend) {
 		ctx, cancel = context.WithTimeout(ctx, *checkFor)
 		defer cancel()
 	}
+	pace := checker.RealPace()
+	pace.Rest, pace.Vanish, pace.Grace, pace.Flush = patience, 6*time.Second, 4*time.Second, 4*time.Second // enough for a machine that is busy
 	var totals checker.Totals
 	for seed := *checkStart; ctx.Err() == nil; seed++ {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) { // so that the servers end with it
-			h := checker.RunOn(ctx, checker.NewPlanOn(seed, *checkOps, checkedNodes), servers(t), checker.RealPace())
+			h := checker.RunOn(ctx, checker.NewPlanOn(seed, *checkOps, checkedNodes), servers(t), pace)
 			totals.Add(h)
 			var b strings.Builder
 			for i, v := range h.Check() {

@@ -120,6 +120,7 @@ func checkAll(t *testing.T, s *sqlstore.Store, n int, offsets []atomic.Int64) {
 func TestDriverPanics(t *testing.T) {
 	for n := range 4 {
 		w, f := openFaulty(t)
+		w.opts.Timeout = 2 * time.Second // what is stuck afterwards waits for so long
 		s := w.node(t)
 		_ = read(t, s, "t")
 		count := 0

@@ -57,6 +57,7 @@ func TestOrderPageMarksAsRead(t *testing.T) {
 	for _, item := range []string{"teapot", "<b>cup</b>"} {
 		alice.post("/api/orders", `{"item":"`+item+`"}`)
 	}
+	staff.arrive("order.placed/2") // else it may come after what marks it as read
 	staff.post("/api/orders/1/ship", "")
 	staff.post("/api/orders/2/ship", "")
 	window, ids, unread := alice.arrive("order.shipped/2")

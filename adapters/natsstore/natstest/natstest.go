@@ -3,8 +3,11 @@ package natstest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,7 +16,7 @@ import (
 )
 
 // patience is how long a server may take to start, and a cluster to find together.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 // Server is a NATS server that ends with its test. Its methods are for the goroutine of the test.
 type Server struct {
@@ -41,10 +44,33 @@ func Start(t testing.TB, opts ...Option) *Server {
 	for _, opt := range opts {
 		opt(o)
 	}
+	for _, port := range []*int{&o.Port, &o.Cluster.Port} {
+		if *port == server.RANDOM_PORT {
+			*port = freePort()
+		}
+	}
 	s := &Server{t: t, opts: o}
 	t.Cleanup(s.Shutdown) // before the first start, so that a failed one leaves nothing
 	s.Restart()
 	return s
+}
+
+// given are the ports of this process so far. A server that was shut down may want its own again.
+var given sync.Map
+
+// freePort finds a port that is free, and below those that the system gives to outgoing connections: one of these could take
+// the port of a server that is down, or connect to itself there.
+func freePort() int {
+	for {
+		port := 3_000 + rand.IntN(7_000)
+		if _, taken := given.LoadOrStore(port, true); taken {
+			continue
+		}
+		if l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			_ = l.Close()
+			return port
+		}
+	}
 }
 
 // Restart starts the server anew, on the same port and with the same streams. If it runs, it is shut down first.
