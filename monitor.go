@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -153,11 +154,11 @@ func (m *monitor) beat() {
 	self := Member{UserID: h.node, Name: h.opts.NodeName}
 	var err error
 	if h.control != nil {
-		_, err = m.living(ctx) // before it enters: it may be missing
+		if _, err = m.living(ctx); err != nil {
+			m.doubt() // before it enters: it may be missing until then
+		}
 	}
-	if entered := h.opts.Store.Enter(ctx, topicNodes, h.node, []Member{self}, nodeLease); entered != nil {
-		err = entered
-	}
+	err = cmp.Or(h.opts.Store.Enter(ctx, topicNodes, h.node, []Member{self}, nodeLease), err)
 	if err == nil && h.control != nil {
 		err = h.beginControl(ctx)
 	}
@@ -228,6 +229,13 @@ func (m *monitor) living(ctx context.Context) (names map[string]string, err erro
 		names[id] = p.name
 	}
 	return names, err
+}
+
+// doubt notes that the registry may just have been lost.
+func (m *monitor) doubt() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lost = time.Now()
 }
 
 // unsure reports whether the registry was lost just now, so that there may be nodes that this one has never heard of.

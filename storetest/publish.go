@@ -59,9 +59,9 @@ func (e *env) heard(in *inbox, b parley.Broker, topic string) []string {
 	const marker = "marker "
 	last := marker + e.user()
 	require.NoErrorf(e, b.Publish(context.Background(), topic, []byte(last)), "Publish to %q", topic)
-	for end := time.Now().Add(10 * time.Second); !in.has(last); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !in.has(last); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			require.FailNowf(e, "waited 10 s for a payload published afterwards", "%q has got %.300q", topic, in.all())
+			require.FailNowf(e, "waited a minute for a payload published afterwards", "%q has got %.300q", topic, in.all())
 		}
 	}
 	return slices.DeleteFunc(in.all(), func(p string) bool { return strings.HasPrefix(p, marker) })
