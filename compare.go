@@ -184,7 +184,9 @@ func (m *monitor) repair(topics []*topic) {
 		defer m.repairing.Store(false)
 		ctx, cancel := context.WithTimeout(m.hub.ctx, m.hub.opts.StoreTimeout)
 		defer cancel()
-		_ = m.hub.beginControl(ctx) // or the next time
+		if _, again := m.follows(time.Now()); again { // the first time is after this node has entered the registry, see beat
+			_ = m.hub.beginControl(ctx) // or the next time
+		}
 		eachTopic(broken, func(t *topic) {
 			defer t.release()
 			t.attach(m.hub.ctx)

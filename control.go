@@ -224,17 +224,15 @@ func (h *Hub) beginControl(ctx context.Context) error {
 		return nil
 	}
 	now := time.Now()
-	since := now
-	if first := h.monitor.followed; !first.IsZero() {
-		since = first.Add(-clockSkew)
-	}
-	head, last, err := t.tailSince(ctx, since.UnixMilli())
+	since, again := h.monitor.follows(now)
+	head, last, err := t.tailSince(ctx, since.Add(-clockSkew).UnixMilli())
 	if err != nil {
 		return err
 	}
-	if h.monitor.followed.IsZero() {
-		h.monitor.followed, last = now, head.Top
+	if !again {
+		last = head.Top
 	}
+	h.monitor.follow(now)
 	t.mu.Lock()
 	if t.epoch == "" {
 		t.epoch, t.last, t.begunAt = head.Epoch, last, last

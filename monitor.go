@@ -60,7 +60,6 @@ type monitor struct {
 	came      chan struct{} // some probe has come back
 	repairing atomic.Bool   // see repair
 	beating   atomic.Int64  // when the calls of the Store that are under way began, in ns since Hub.started; 0: none are
-	followed  time.Time     // since when the log of commands is, see beginControl; of the goroutine of watchStore
 	known     chan struct{} // closed when this node has been in the registry, and follows the log of commands
 
 	mu        sync.Mutex // guards the fields below; nothing else is locked while it is held
@@ -68,6 +67,7 @@ type monitor struct {
 	storeErr  error
 	brokerErr error
 	nodes     map[string]peer // the other living nodes, by id
+	followed  time.Time       // since when this node follows the log of commands, see beginControl
 	lost      time.Time       // this node was last found missing in the registry, which so has lost others, too
 }
 
@@ -229,6 +229,25 @@ func (m *monitor) living(ctx context.Context) (names map[string]string, err erro
 		names[id] = p.name
 	}
 	return names, err
+}
+
+// follows returns since when this node has followed the log of commands, and whether it has: else it is about to, from now on.
+func (m *monitor) follows(now time.Time) (since time.Time, again bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.followed.IsZero() {
+		return now, false
+	}
+	return m.followed, true
+}
+
+// follow notes that it does.
+func (m *monitor) follow(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.followed.IsZero() {
+		m.followed = now
+	}
 }
 
 // doubt notes that the registry may just have been lost.

@@ -193,7 +193,7 @@ func (r *runner) wipe() {
 	}
 	r.doubt(renewalTime)
 	r.Add(Event{Kind: Wiped, Client: App})
-	if r.nodes[0].way.given() != nil {
+	if r.nodes[0].given() != nil {
 		r.backend.Wipe()
 	} else {
 		r.store.wipe()

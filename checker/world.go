@@ -169,6 +169,13 @@ func (n *node) options() parley.Options {
 	return o
 }
 
+// given is the Store that the backend has given, if it has.
+func (n *node) given() parley.Store {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.way.given()
+}
+
 // start makes a new hub and serves it.
 func (n *node) start() {
 	n.mu.Lock()
@@ -285,7 +292,7 @@ func (w *world) page(topic string) (parley.Page, error) {
 	if w.plain != nil {
 		return w.plain.Read(context.Background(), topic, parley.Query{Limit: 1 << 20, Marks: true})
 	}
-	if given := w.nodes[0].way.given(); given != nil {
+	if given := w.nodes[0].given(); given != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
 		return given.Read(ctx, topic, parley.Query{Limit: 1000, Marks: true})
