@@ -289,10 +289,15 @@ func TestUnsubscribeReachesTheServer(t *testing.T) {
 	gone()
 	eventually(t, "the subscription to end", func() bool { return len(client.PubSubChannels(ctx, "parley:*").Val()) == 10 })
 	r := s.broker.receiver
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	require.Len(t, r.channels, 10)
-	require.Equal(t, 10, r.count)
+	known := func() (channels, count int) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.channels), r.count
+	}
+	// The server's answer comes after the server has done it.
+	eventually(t, "the channel to be forgotten", func() bool { channels, _ := known(); return channels == 10 })
+	_, count := known()
+	require.Equal(t, 10, count)
 }
 
 // The hub resets a Broker whose connections are there, but silent.
