@@ -57,11 +57,12 @@ type seen struct {
 	epoch string
 	last  int64
 	reads uint64
+	had   position // where the history ended that the member has got already, if it has
 }
 
-func (t *topic) seen() seen {
+func (t *topic) seen(had position) seen {
 	t.recent.mu.Lock()
-	s := seen{reads: t.recent.reads}
+	s := seen{reads: t.recent.reads, had: had}
 	t.recent.mu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -71,7 +72,8 @@ func (t *topic) seen() seen {
 
 // serves reports whether l holds all that was fanned out before s, and knows
 // better than the client's position: a read begun after s does, an older one
-// if what it saw is the same log, and not behind (F67: another node may be ahead of this one).
+// if what it saw is the same log, and not behind (F67: another node may be ahead of this one;
+// a history of the same member may have held what is not fanned out yet).
 func (l *tail) serves(s seen, pos *position) bool {
 	if l.read > s.reads || mutant("stale") {
 		return true
@@ -79,7 +81,11 @@ func (l *tail) serves(s seen, pos *position) bool {
 	if l.page.Epoch != s.epoch || l.page.Top < s.last {
 		return false
 	}
-	return pos == nil || pos.epoch == l.page.Epoch && pos.offset <= l.page.Top
+	return (pos == nil || l.reaches(*pos)) && (s.had.epoch == "" || l.reaches(s.had))
+}
+
+func (l *tail) reaches(p position) bool {
+	return p.epoch == l.page.Epoch && p.offset <= l.page.Top
 }
 
 // takeTurn waits for the right to read, both for the topic and for the hub.
@@ -104,13 +110,13 @@ func (t *topic) endTurn() {
 
 // catchUp reads what a client needs that was at pos, or that is new if pos is
 // nil: all that it missed, or the newest messages; never a part of what it missed.
-// The member must hold live messages already.
-func (t *topic) catchUp(ctx context.Context, pos *position) (replay, error) {
+// The member must hold live messages already; had is what startReplay said.
+func (t *topic) catchUp(ctx context.Context, pos *position, had position) (replay, error) {
 	if !t.keep.keeps() {
 		r, _ := t.replayOf(&tail{page: Page{First: 1}}, pos, true)
 		return r, nil
 	}
-	s := t.seen()
+	s := t.seen(had)
 	if r, ok := t.recall(s, pos); ok {
 		return r, nil
 	}

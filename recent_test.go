@@ -122,6 +122,37 @@ func TestResumeOnANodeThatLags(t *testing.T) {
 	})
 }
 
+// F67: what the application's Join repeats is never older than what the member has got already.
+func TestSharedReadIsNotBehindTheMember(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		shared := newHookStore()
+		ahead, behind := newHub(t, Options{Store: shared}), newHub(t, Options{Store: shared}) // no Broker: the lag never ends
+		var first []*direct
+		for range 2 {
+			d := attach(t, behind, directOptions{v1: true})
+			d.do(t, joinR)
+			first = append(first, d)
+		}
+		defer behind.lookup(roomPrefix + "r").release()
+		for _, d := range first {
+			require.NoError(t, behind.Room("r").Leave(t.Context(), d.Conn))
+		}
+		for i := range 3 {
+			_, err := ahead.Room("r").Send(t.Context(), i)
+			require.NoError(t, err)
+		}
+		mover := attach(t, ahead, directOptions{v1: true})
+		epoch := ofType(mover.say(t, joinR), "history")[0].str("epoch")
+		member := attach(t, behind, directOptions{v1: true})
+		require.EqualValues(t, 3, member.joinAt(t, epoch, 3).num("offset"))
+		require.NoError(t, behind.Room("r").Join(t.Context(), member.Conn))
+		member.settle()
+		again := ofType(member.wire.messages(t), "history")
+		require.Len(t, again, 1)
+		require.EqualValues(t, 3, again[0].num("offset"))
+	})
+}
+
 // F9, F39: a Store that hangs is not asked by everybody at once; who waits too long is
 // told to try again, and other rooms are not held up.
 func TestReadsAreBounded(t *testing.T) {

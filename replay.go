@@ -118,11 +118,11 @@ func (t *topic) newestFitting(entries []Entry) []Entry {
 // build makes the frames that come first. After an error it is for the caller
 // to remove m, or to go on without the log by endReplay.
 func (t *topic) subscribe(ctx context.Context, m *sub, pos *position, build func(replay) []*frame) (replay, error) {
-	generation := m.startReplay()
+	generation, had := m.startReplay()
 	var r replay
 	err := t.begin(ctx)
 	if err == nil {
-		r, err = t.catchUp(ctx, pos)
+		r, err = t.catchUp(ctx, pos, had)
 	}
 	r.generation = generation
 	if err == nil {

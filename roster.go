@@ -182,13 +182,13 @@ func (m *sub) hold(frames []*frame) {
 	}
 }
 
-// startReplay makes m hold what comes live, while its history is read.
-func (m *sub) startReplay() uint32 {
+// startReplay makes m hold what comes live, while its history is read. had is where the last one ended, without epoch if there was none.
+func (m *sub) startReplay() (replay uint32, had position) {
 	m.shard.mu.Lock()
 	defer m.shard.mu.Unlock()
 	m.replaying = true
 	m.replay++
-	return m.replay
+	return m.replay, position{epoch: m.epoch, offset: m.from}
 }
 
 // endReplay enqueues the history, then the held frames that it did not

@@ -72,10 +72,10 @@ func (c *Conn) greet() {
 		pos = c.offer.broadcast
 	}
 	var r replay
-	generation := c.inAll.startReplay()
+	generation, had := c.inAll.startReplay()
 	err := h.all.begin(c.ctx)
 	if err == nil {
-		r, err = h.all.catchUp(c.ctx, pos)
+		r, err = h.all.catchUp(c.ctx, pos, had)
 	}
 	if err == nil {
 		m.Epoch, m.Offset = r.page.Epoch, r.page.Top
@@ -133,7 +133,8 @@ func (c *Conn) openInbox() {
 		// What is stored from now on comes live, whoever comes meanwhile. After an
 		// error what is being stored just now may not.
 		_ = m.topic.begin(c.ctx)
-		m.endReplay(m.startReplay(), nil, nil)
+		generation, _ := m.startReplay()
+		m.endReplay(generation, nil, nil)
 		return
 	}
 	if mutant("noinbox") {
