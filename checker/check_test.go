@@ -231,3 +231,20 @@ func badViews() []bad {
 		{"P7", "did not come", lines(enter()[:2], inbox, noticed, quiet)},
 	}
 }
+
+// On clocks that do not stand still an answer takes time, whenever the question was asked; but not for ever.
+func TestAnswersOnRealClocks(t *testing.T) {
+	ask := one(Event{Kind: Ask, Client: 1, Conn: 1, ID: "q"})
+	soon := judge(lines(enter(), ask, quiet, one(Event{Kind: Answered, Client: 1, Conn: 1, ID: "q"}), quiet))
+	soon.Slack = time.Millisecond
+	require.Empty(t, soon.Check())
+	var wait []Event
+	for range 5 { // seconds
+		wait = append(wait, Event{Kind: Fault, Client: App})
+	}
+	never := judge(lines(enter(), ask, quiet, wait, quiet))
+	never.Slack = time.Millisecond
+	found := never.Check()
+	require.Len(t, found, 1)
+	require.Contains(t, found[0].String(), "a request that is not answered")
+}
