@@ -112,7 +112,7 @@ func TestNoMemoryAfterARestart(t *testing.T) {
 			require.NoError(t, err)
 			server.Kill()
 			server.Restart()
-			require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
+			require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "1").Err())
 			for n := range 3 {
 				_, err := seen.note(t, s, fmt.Sprint("full ", n))
 				require.ErrorContains(t, err, "maxmemory")

@@ -78,6 +78,9 @@ func (c *Cluster) AddReplica(of int) *Server {
 	until(c.t, "the replica to know the Cluster", func() bool {
 		return strings.Contains(fmt.Sprint(s.command("cluster", "info")), fmt.Sprintf("cluster_known_nodes:%d\r\n", len(c.Servers)+1))
 	})
+	until(c.t, "the replica to know its master", func() bool {
+		return strings.Contains(fmt.Sprint(s.command("cluster", "nodes")), id)
+	})
 	s.command("cluster", "replicate", id)
 	until(c.t, "the replica to catch up", func() bool {
 		return strings.Contains(fmt.Sprint(s.command("info", "replication")), "master_link_status:up")
