@@ -2,6 +2,7 @@ package parley
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -181,13 +182,14 @@ func TestNegativeLimitsAreRefused(t *testing.T) {
 		"StoreTimeout":    {StoreTimeout: -1},
 		"RetryWindow":     {RetryWindow: -1},
 		"RateBurst":       {RateBurst: -1},
+		"RateLimit":       {RateLimit: math.NaN()},
 		"MaxRooms":        {MaxRooms: -1},
 	} {
 		opts.Authenticator = AllowAnonymous
 		hub, err := New(opts)
 		require.Nil(t, hub, name)
 		require.ErrorContains(t, err, "parley: Options."+name, name)
-		require.ErrorContains(t, err, "is too small", name)
+		require.ErrorContains(t, err, "is out of range", name)
 	}
 }
 

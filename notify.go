@@ -12,7 +12,7 @@ import (
 
 // Result says what became of a message.
 type Result struct {
-	// Delivered is the number of connections on this node for which the message was
+	// Delivered is the number of connections on this node (with Private to a client id: on any) for which the message was
 	// queued. Queued is not received: a client that loses its connection
 	// before it read the message gets it when it comes back, if it is stored.
 	Delivered int
@@ -124,7 +124,7 @@ func (h *Hub) Broadcast(ctx context.Context, v any, opts ...SendOption) (Result,
 // a device that connects later gets it. When it returns without an error the
 // notification is stored, and Result.Delivered says how many devices on this node it reached. It counts as unread until a device or
 // Inbox marks it. An anonymous connection on this node is addressed by its client
-// id; nothing is kept for it.
+// id; nothing is kept for it. One on another node is reached by Private only: here its id would be taken for that of a user who is away.
 //
 // ErrInvalidName if userID breaks rule P2.4, ErrTooLarge, ErrNotFound if
 // Options.UserExists says that there is no such user; then nothing has changed. ErrStore: see there.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -31,7 +33,7 @@ type Options struct {
 	Origins       []string
 	RequireOrigin bool
 	// Hosts are the values of the Host header that are served ("app.example.com",
-	// with the port if there is one). Setting it defeats DNS rebinding. Empty: any host.
+	// with the port if there is one), without scheme or wildcard. Setting it defeats DNS rebinding. Empty: any host.
 	Hosts []string
 	// Secure says how to find out whether the client used https, for the
 	// "same scheme" comparison, behind a proxy that ends TLS. Default: r.TLS != nil,
@@ -52,7 +54,7 @@ type Options struct {
 	// for each 512 of them. With a Broker only: what it has lost comes at most so much later, plus the time of
 	// two calls of the Store. Default 3 s.
 	SyncInterval time.Duration
-	// TrackPresence keeps in the Store which identified users are connected, for Hub.Status: a write when a user comes
+	// TrackPresence keeps in the Store which identified users are connected, for Hub.Status; set it on all nodes or none. Members of rooms are known without it. It costs a write when a user comes
 	// and goes, and one every 20 s for each 500 connected users. Default: off.
 	TrackPresence bool
 
@@ -65,8 +67,8 @@ type Options struct {
 	// inbox pushes out what is oldest, and the user is told that something unread went (P8.3).
 	Inbox Retention
 	// UserExists is asked before something is stored for a user who is not connected to this node. Nil: the application
-	// is trusted to notify only users who exist, and clients can send private messages only to
-	// users who are connected (without a Broker to this node). An error fails the send. It runs without any lock held.
+	// is trusted to notify only users who exist, and clients can send private messages only to users who are connected; but with
+	// a Broker, as they may be so on another node, to any id, as far as PrivateQuota goes: set it there. An error fails the send. It runs without any lock held.
 	UserExists func(ctx context.Context, userID string) (bool, error)
 	// PrivateQuota is how many private messages a user may send in an hour to users who are not
 	// connected to this node, over all connections to it; anonymous users of one ClientIP share one. More are refused with CodeLimit. What goes to users
@@ -78,7 +80,7 @@ type Options struct {
 	UndeliveredAfter time.Duration
 	// TrackUsers adds every identified user who connects to Hub.KnownUsers, with a write to the Store at most once an hour a user and node. Default: off.
 	TrackUsers bool
-	// BroadcastHistory is how much is kept of broadcasts. Default: nothing.
+	// BroadcastHistory is how much is kept of broadcasts, if its Messages is set. Default: nothing. An Age of 0 is no bound.
 	BroadcastHistory Retention
 
 	// MaxMessageSize is the largest message taken from a client, in bytes. Default 64 KiB.
@@ -209,6 +211,11 @@ func (o *Options) setDefaults() error {
 			return fmt.Errorf("parley: Options.Origins: %q is not of the form scheme://host[:port]", origin)
 		}
 	}
+	for _, host := range o.Hosts {
+		if strings.ContainsAny(host, "/*@ ") || host == "" {
+			return fmt.Errorf("parley: Options.Hosts: %q is not of the form host[:port], as in the Host header", host)
+		}
+	}
 	if o.NodeName != "" && !validName(o.NodeName, maxShortName) {
 		return fmt.Errorf("parley: Options.NodeName: %q is longer than %d bytes, or has control characters", o.NodeName, maxShortName)
 	}
@@ -253,23 +260,24 @@ func (o *Options) check() error {
 		name string
 		ok   bool
 	}{
-		{"StoreTimeout", o.StoreTimeout > 0},
+		{"StoreTimeout (more than 0)", o.StoreTimeout > 0},
 		{"SyncInterval (at least 10 ms)", o.SyncInterval >= 10*time.Millisecond},
-		{"MaxMessageSize", o.MaxMessageSize > 0},
-		{"AssemblyTimeout", o.AssemblyTimeout > 0},
-		{"PingInterval", o.PingInterval >= beatPhases*time.Millisecond},
-		{"CloseTimeout", o.CloseTimeout > 0},
-		{"RetryWindow", o.RetryWindow > 0},
+		{"MaxMessageSize (at least 1)", o.MaxMessageSize > 0},
+		{"AssemblyTimeout (more than 0)", o.AssemblyTimeout > 0},
+		{fmt.Sprintf("PingInterval (at least %d ms)", beatPhases), o.PingInterval >= beatPhases*time.Millisecond},
+		{"CloseTimeout (more than 0)", o.CloseTimeout > 0},
+		{"RetryWindow (more than 0)", o.RetryWindow > 0},
 		{"QueueBudget (it must hold one queue of QueueSize)", o.QueueBudget >= o.QueueSize},
-		{"SessionWindow", o.SessionWindow > 0},
-		{"SessionKey (it must have 32 bytes)", len(o.SessionKey) == 0 || len(o.SessionKey) >= 32},
-		{"RateBurst", o.RateBurst > 0},
-		{"MaxRooms", o.MaxRooms > 0},
-		{"QueueSize (40 bytes for each of Inbox.Messages: the read state goes with the first page)", o.QueueSize >= 40*o.Inbox.Messages},
+		{"SessionWindow (more than 0)", o.SessionWindow > 0},
+		{"SessionKey (at least 32 bytes)", len(o.SessionKey) == 0 || len(o.SessionKey) >= 32},
+		{"RateLimit (a number, of messages per second)", !math.IsNaN(o.RateLimit)},
+		{"RateBurst (at least 1)", o.RateBurst > 0},
+		{"MaxRooms (at least 1)", o.MaxRooms > 0},
 		{"QueueSize (it must hold four messages of MaxMessageSize)", o.QueueSize >= 4*o.MaxMessageSize},
+		{"QueueSize (40 bytes for each of Inbox.Messages: the read state goes with the first page)", o.QueueSize >= 40*o.Inbox.Messages},
 	} {
 		if !v.ok {
-			return fmt.Errorf("parley: Options.%s is too small", v.name)
+			return fmt.Errorf("parley: Options.%s is out of range", v.name)
 		}
 	}
 	return nil

@@ -147,6 +147,14 @@ func TestOriginHosts(t *testing.T) {
 		"without Hosts any name is served")
 }
 
+func TestHostsAreHosts(t *testing.T) {
+	for _, host := range []string{"*", "*.example.com", "https://example.com", "example.com/", "", "kim@example.com"} {
+		_, err := New(Options{Authenticator: AllowAnonymous, Hosts: []string{host}})
+		require.ErrorContains(t, err, "Options.Hosts", "%q", host)
+	}
+	originHub(t, Options{Hosts: []string{"example.com", "example.com:8080", "[::1]:80"}})
+}
+
 func TestOriginsMustBeComplete(t *testing.T) {
 	for _, origin := range []string{"*", "https://*", "example.com", "https://example.com/", "https://", "null", "",
 		"https://*.example.com", "https://user@example.com", "https://example.com?x", "example.com:443"} {

@@ -382,6 +382,8 @@ func TestStatus(t *testing.T) {
 		require.False(t, status().Online, "at once: a node that is shut down says so")
 		_, err := nodes[1].Status(t.Context(), "")
 		require.ErrorIs(t, err, ErrInvalidName)
+		_, err = nodes[0].Status(t.Context(), "kim")
+		require.ErrorIs(t, err, ErrClosed)
 		s := serve(t, Options{})
 		_, err = s.Status(t.Context(), "kim")
 		require.ErrorIs(t, err, errNotTracked)

@@ -64,7 +64,7 @@ func (r *Room) Leave(_ context.Context, c *Conn) error {
 }
 
 // Members returns up to limit users who are in the room, in ascending order
-// of user id, and how many there are. A user with several connections counts once.
+// of user id, and how many there are; with a limit of 0 or less the number alone. A user with several connections counts once.
 func (r *Room) Members(ctx context.Context, limit int) ([]Member, int, error) {
 	t, err := r.acquire()
 	if err != nil {

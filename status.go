@@ -161,12 +161,15 @@ var errNotTracked = errors.New("parley: Status: set Options.TrackPresence, on al
 
 // Status tells of users whether they are online on some node, since when, and when they were last seen, in the order of userIDs. It
 // needs Options.TrackPresence. Whoever lost all connections is online for Options.LeaveGrace more; users of a node that has died are for a minute
-// more. Anonymous users have no status. ErrInvalidName if an id breaks rule P2.4; ErrStore if the Store fails.
+// more. Anonymous users have no status. ErrInvalidName if an id breaks rule P2.4; ErrStore if the Store fails; ErrClosed after Shutdown.
 //
 // It asks nobody whether one user may know this of another: that is for the caller.
 func (h *Hub) Status(ctx context.Context, userIDs ...string) ([]UserStatus, error) {
 	if h.statuses == nil {
 		return nil, errNotTracked
+	}
+	if h.closing.Load() {
+		return nil, ErrClosed
 	}
 	for _, id := range userIDs {
 		if err := checkUser(id); err != nil {

@@ -38,6 +38,8 @@
 //   - Room.Send, Private and Broadcast wait for the connection, and are sent again with the same
 //     id when it dies first; the server stores them once. If the user is another one then, or
 //     anonymous and its session over, they fail with CodeDisconnected.
+//   - What the server can't do just now (parley.CodeUnavailable, CodeClosing) is asked again with the same id, until Options.Timeout or ctx ends; so
+//     are joins. Then nobody knows what became of it.
 //   - Calls are never repeated: CodeDisconnected means that nobody knows whether the handler ran.
 //   - Private messages and notifications of an identified user come once, also over reconnects, or
 //     OnInboxGap says that some are missing. So does the broadcast, if the server keeps its history.

@@ -168,16 +168,16 @@ func (o *Options) setDefaults(rawURL string) error {
 		name string
 		ok   bool
 	}{
-		{"BackoffMin", o.BackoffMin > 0},
-		{"BackoffMax", o.BackoffMax >= o.BackoffMin},
-		{"Timeout", o.Timeout > 0},
-		{"Queue", o.Queue > 0},
-		{"Buffer", o.Buffer > 0},
-		{"BufferBytes", o.BufferBytes > 0},
-		{"ReadLimit", o.ReadLimit > 0},
+		{"BackoffMin (more than 0)", o.BackoffMin > 0},
+		{"BackoffMax (at least BackoffMin)", o.BackoffMax >= o.BackoffMin},
+		{"Timeout (more than 0)", o.Timeout > 0},
+		{"Queue (at least 1)", o.Queue > 0},
+		{"Buffer (at least 1)", o.Buffer > 0},
+		{"BufferBytes (at least 1)", o.BufferBytes > 0},
+		{"ReadLimit (at least 1)", o.ReadLimit > 0},
 	} {
 		if !v.ok {
-			return fmt.Errorf("client: Options.%s is too small", v.name)
+			return fmt.Errorf("client: Options.%s is out of range", v.name)
 		}
 	}
 	return nil

@@ -48,6 +48,9 @@ func New(client redis.UniversalClient, opts Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if waitsForEver(client) {
+		opts.Logger.Warn("redisstore: the client has no ReadTimeout: a server that stands still holds its connections for ever; set one of a few seconds")
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{client: client, opts: opts, end: cancel, done: ctx.Done()}
 	n := 1 // the more calls go together, the cheaper is each
@@ -57,6 +60,19 @@ func New(client redis.UniversalClient, opts Options) (*Store, error) {
 	s.once, s.again = s.newLines(ctx, n, true), s.newLines(ctx, n, false)
 	s.startBroker()
 	return s, nil
+}
+
+// waitsForEver reports whether a client has neither a timeout for reading nor heeds contexts.
+func waitsForEver(client redis.UniversalClient) bool {
+	switch c := client.(type) {
+	case *redis.Client:
+		o := c.Options()
+		return o.ReadTimeout <= 0 && !o.ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		o := c.Options()
+		return o.ReadTimeout <= 0 && !o.ContextTimeoutEnabled
+	}
+	return false
 }
 
 // Close ends what the Store runs in the background. Calls under way, and later ones, return an error that wraps

@@ -285,7 +285,8 @@ func TestSchema(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	w := openMemory(t)
-	for _, opts := range []sqlstore.Options{{}, {Dialect: 9}, {Dialect: sqlstore.SQLite, TablePrefix: "x; DROP TABLE y"}, {Dialect: sqlstore.SQLite, TablePrefix: "9"}} {
+	for _, opts := range []sqlstore.Options{{}, {Dialect: 9}, {Dialect: sqlstore.SQLite, TablePrefix: "x; DROP TABLE y"}, {Dialect: sqlstore.SQLite, TablePrefix: "9"},
+		{Dialect: sqlstore.SQLite, Timeout: -1}, {Dialect: sqlstore.SQLite, BatchRows: -1}, {Dialect: sqlstore.SQLite, RelayInterval: -1}} {
 		_, err := sqlstore.New(w.db, opts)
 		require.Error(t, err, "%+v", opts)
 	}

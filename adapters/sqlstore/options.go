@@ -57,6 +57,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	if o.Timeout < 0 || o.BatchRows < 0 || o.BatchBytes < 0 || o.CleanRows < 0 || o.RelayInterval < 0 {
+		return o, errors.New("sqlstore: Options.Timeout, BatchRows, BatchBytes, CleanRows or RelayInterval is negative: leave them 0 for the default")
+	}
 	orElse(&o.Timeout, 10*time.Second)
 	orElse(&o.BatchRows, 1000)
 	orElse(&o.BatchBytes, 4<<20)
@@ -69,7 +72,7 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 func orElse[T int | time.Duration](v *T, d T) {
-	if *v <= 0 {
+	if *v == 0 {
 		*v = d
 	}
 }
