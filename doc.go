@@ -28,5 +28,6 @@
 // [Authenticator] says who connects, [Options.Authorize] who may do what,
 // [Store] keeps history and presence, [Broker] connects several nodes. Package
 // storetest checks your own Store or Broker against the contract. The protocol
-// is in docs/protocol.md: any WebSocket client can speak it.
+// is in docs/protocol.md: any WebSocket client can speak it. A v1 client, such as those in js and client, names the
+// subprotocol "parley.v1" and can resume; a plain one names none and gets the messages alone.
 package parley

@@ -25,7 +25,7 @@ var (
 // Code is the stable part of an error that a client sees.
 type Code string
 
-// The codes of docs/protocol.md, section 6. Handlers may use codes of their own.
+// The codes of errors (docs/protocol.md, section 6). Handlers may use codes of their own.
 const (
 	CodeBadJSON       Code = "bad_json"
 	CodeBadRequest    Code = "bad_request"

@@ -25,9 +25,10 @@ var (
 )
 
 // Hub is an http.Handler whose upgraded connections are managed clients. Its
-// methods may be called concurrently, from anywhere. Lock order:
-// Conn.mu, roomState.mu, topicTable.mu or topic.mu; Conn.mu, roster.mu, shard.mu, outbox.mu.
+// methods may be called concurrently, from anywhere.
 type Hub struct {
+	// Lock order: Conn.mu, roomState.mu, topicTable.mu or topic.mu; Conn.mu, roster.mu, shard.mu, outbox.mu.
+
 	opts     Options
 	log      *slog.Logger
 	faults   *rate.Limiter // of log lines about errors

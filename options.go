@@ -149,7 +149,7 @@ type Options struct {
 
 // RoomConfig configures a room. The zero value is the default.
 type RoomConfig struct {
-	// History is how much is kept. Default 100 messages, 24 h; Messages < 0: nothing.
+	// History is how much is kept. Default 100 messages, 24 h, whatever their size; Messages < 0: nothing.
 	History Retention
 	// AnnounceLimit is up to how many connections in the room on this node joins and leaves are told by
 	// system messages (P3.5); each costs a message to everyone. Default 256; negative: never.

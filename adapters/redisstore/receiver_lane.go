@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -60,7 +61,7 @@ func (l *lane) run() {
 		start := time.Now()
 		err := l.serve()
 		if l.lose(err) {
-			r.logger.Warn("redisstore: receives nothing until it is connected again", "node", l.node.addr, "error", err)
+			r.logger.Warn("redisstore: receives nothing until it is connected again", "server", cmp.Or(l.node.addr, "any"), "error", err)
 		}
 		if errors.Is(err, errReset) {
 			attempt = -1
@@ -203,7 +204,7 @@ func (l *lane) read(ps *redis.PubSub) error {
 			switch msg.Kind {
 			case "subscribe", "ssubscribe":
 				if l.subscribed(msg.Channel) {
-					l.receiver.logger.Info("redisstore: receives again", "node", l.node.addr)
+					l.receiver.logger.Info("redisstore: receives again", "server", cmp.Or(l.node.addr, "any"))
 				}
 			case "unsubscribe", "sunsubscribe":
 				l.unsubscribed(msg.Channel)
