@@ -225,11 +225,12 @@ func (h *Hub) beginControl(ctx context.Context) error {
 	}
 	now := time.Now()
 	since, again := h.monitor.follows(now)
-	head, last, err := t.tailSince(ctx, since.Add(-clockSkew).UnixMilli())
+	head, last, ids, err := t.tailSince(ctx, since.Add(-clockSkew).UnixMilli())
 	if err != nil {
 		return err
 	}
 	if !again {
+		h.asks.forego(ids)
 		last = head.Top
 	}
 	h.monitor.follow(now)
@@ -242,12 +243,13 @@ func (h *Hub) beginControl(ctx context.Context) error {
 	return nil
 }
 
-// tailSince returns where the log ends, and the offset before its first entry since a time in milliseconds since 1970.
-func (t *topic) tailSince(ctx context.Context, since int64) (head Head, last int64, err error) {
+// tailSince returns where the log ends, the offset before its first entry since a time in milliseconds since 1970, and the ids of the commands
+// since then.
+func (t *topic) tailSince(ctx context.Context, since int64) (head Head, last int64, ids []string, err error) {
 	for before := int64(0); ; before = last + 1 {
 		page, err := t.read(ctx, Query{Before: before, Limit: maxPage})
 		if err != nil {
-			return head, 0, err
+			return head, 0, nil, err
 		}
 		if before == 0 {
 			head, last = Head{page.Log, page.Top}, page.Top
@@ -256,11 +258,17 @@ func (t *topic) tailSince(ctx context.Context, since int64) (head Head, last int
 		for old > 0 && page.Entries[old-1].Time >= since {
 			old--
 		}
+		for _, e := range page.Entries[old:] {
+			var a ask
+			if json.Unmarshal(e.Data, &a) == nil {
+				ids = append(ids, a.ID)
+			}
+		}
 		if old < len(page.Entries) {
 			last = page.Entries[old].Offset - 1
 		}
 		if old > 0 || len(page.Entries) == 0 {
-			return head, last, nil
+			return head, last, ids, nil
 		}
 	}
 }
@@ -372,4 +380,15 @@ func (a *asks) inOrder(key string, f func()) {
 			next()
 		}
 	}()
+}
+
+// forego notes commands of before this node had connections: should the log be read again, they are not for those that came later.
+func (a *asks) forego(ids []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range ids {
+		if _, ok := a.commands.get(id); !ok {
+			a.commands.put(id, &askAnswer{ID: id})
+		}
+	}
 }

@@ -51,6 +51,9 @@ func (r *fanOutRun) add(p *publication) {
 		if epoch != "" && !r.restarted(p.log.Epoch, p.entry.Offset) {
 			return
 		}
+		if t.name == topicControl {
+			return // beginControl finds it, after those before it
+		}
 		last = p.entry.Offset - 1
 	}
 	switch {
@@ -81,8 +84,14 @@ func (r *fanOutRun) reached(epoch string, offset int64) {
 		return
 	}
 	t.mu.Lock()
-	t.moveLocked(epoch, offset)
+	again := t.name == topicControl && t.epoch == ""
+	if !again {
+		t.moveLocked(epoch, offset)
+	}
 	t.mu.Unlock()
+	if again {
+		return // it was reset, and beginControl says where it goes on
+	}
 	for len(t.early) > 0 && t.early[0].entry.Offset <= offset+1 {
 		p := t.nextEarly()
 		if p.entry.Offset == offset+1 && p.log.Epoch == epoch {
@@ -350,6 +359,7 @@ func (r *fanOutRun) reset(epoch string, before int64, why Code) {
 	told := replay{page: page, recovered: new(false), code: why}
 	f := t.historyFrame(told)
 	f.resets, f.offset, f.v1Only, f.hole = page.Epoch, page.Top, t.room == nil, why != codeReset
+	f.rewound = why == codeAhead
 	r.push(f)
 }
 

@@ -27,6 +27,8 @@ type membership struct {
 	joined  bool // one of them has succeeded
 	doomed  bool // left while joining
 	grace   time.Duration
+
+	turn chan struct{} // holds a token while a join reads the history: one after the other
 }
 
 // join makes c a member of the room, or repeats the history if it is one.
@@ -35,50 +37,64 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 	if err != nil {
 		return replay{}, err
 	}
+	m.topic.attachSoon(ctx)
+	r, first, err := c.read(ctx, m, req.pos)
+	if err != nil {
+		c.failed(m)
+		return r, err
+	}
+	if first {
+		m.topic.room.arrived(c.userID)
+		if hook := c.hub.opts.Hooks.Join; hook != nil {
+			c.guard("Join hook", func() { hook(c.ctx, c, c.hub.Room(room)) })
+		}
+	}
+	c.settle(m, first)
+	return r, nil
+}
+
+// read sends the history to a member when its turn has come, and reports whether it is the first one of this membership.
+func (c *Conn) read(ctx context.Context, m *membership, pos *position) (r replay, first bool, err error) {
+	select {
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+	case <-ctx.Done():
+		return r, false, fmt.Errorf("%w: another join of the same connection has not ended: %w", ErrStore, ctx.Err())
+	}
 	t := m.topic
-	t.attachSoon(ctx)
-	r, err := t.subscribe(ctx, &m.sub, req.pos, func(r replay) []*frame {
+	r, err = t.subscribe(ctx, &m.sub, pos, func(r replay) []*frame {
 		frames := []*frame{t.historyFrame(r)}
 		if c.v1 {
 			frames = append(frames, t.room.welcome(ctx, Member{UserID: c.userID, Name: m.name}))
 		}
 		return frames
 	})
-	first := err == nil && c.first(m)
-	if first {
-		t.room.arrived(c.userID)
-		if hook := c.hub.opts.Hooks.Join; hook != nil {
-			c.guard("Join hook", func() { hook(c.ctx, c, c.hub.Room(room)) })
+	c.mu.Lock()
+	joined := m.joined
+	m.joined = joined || err == nil
+	c.mu.Unlock()
+	if err != nil && joined {
+		m.endReplay(r.generation, nil, nil) // it goes on as before
+	}
+	return r, err == nil && !joined, err
+}
+
+// failed ends a join that has failed, and the membership with the last one under way if none has succeeded.
+func (c *Conn) failed(m *membership) {
+	c.mu.Lock()
+	m.joins--
+	last := m.joins == 0 && !m.joined
+	if last {
+		if i := slices.Index(c.rooms, m); i >= 0 {
+			c.rooms = slices.Delete(c.rooms, i, i+1)
+			m.topic.roster.remove(&m.sub)
 		}
+		m.joining, m.doomed = false, true
 	}
-	if err != nil && !c.fails(m) {
-		m.abandon(r.generation) // another one has succeeded, or may
+	c.mu.Unlock()
+	if last {
+		c.finishLeave(m, false)
 	}
-	c.settle(m, first)
-	return r, err
-}
-
-// first notes that a join has succeeded, and reports whether it is the first one of this membership.
-func (c *Conn) first(m *membership) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	first := !m.joined
-	m.joined = true
-	return first
-}
-
-// fails ends the membership if the last join under way has failed, and none has succeeded.
-func (c *Conn) fails(m *membership) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := slices.Index(c.rooms, m)
-	if i < 0 || m.joins > 1 || m.joined {
-		return false
-	}
-	c.rooms = slices.Delete(c.rooms, i, i+1)
-	m.topic.roster.remove(&m.sub)
-	m.doomed = true
-	return true
 }
 
 // enter finds or makes the membership and counts it in.
@@ -103,7 +119,7 @@ func (c *Conn) enter(room, name string) (m *membership, err error) {
 		return nil, NewError(CodeLimit,
 			fmt.Sprintf("in %d rooms already: leave one first", c.hub.opts.MaxRooms))
 	}
-	m = &membership{topic: t, room: room, joining: true, joins: 1}
+	m = &membership{topic: t, room: room, joining: true, joins: 1, turn: make(chan struct{}, 1)}
 	m.conn, m.name, m.replaying = c, name, true
 	c.rooms = append(c.rooms, m)
 	if c.identity.ID == "" {
@@ -171,19 +187,17 @@ func (c *Conn) drop(m *membership, grace time.Duration, farewell *frame) bool {
 	return true
 }
 
-// settle ends a join of m, and its membership if it was left meanwhile: with the first one that has succeeded, or the last one that has failed.
+// settle ends a join of m that has succeeded; the first one ends its membership, too, if it was left meanwhile.
 func (c *Conn) settle(m *membership, first bool) {
 	c.mu.Lock()
 	m.joins--
-	joined := m.joined
-	decided := first || m.joins == 0 && !joined
-	if decided {
+	if first {
 		m.joining = false
 	}
 	doomed := m.doomed
 	c.mu.Unlock()
-	if decided && doomed {
-		c.finishLeave(m, joined)
+	if first && doomed {
+		c.finishLeave(m, true)
 	}
 }
 

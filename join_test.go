@@ -283,3 +283,80 @@ func TestRoomsAskedAbout(t *testing.T) {
 		elapse(time.Second)
 	})
 }
+
+// F8: joins of one connection at the same time fail. It goes on, is in no room, and no hook hears of a leave without a join.
+func TestJoinsFailTogether(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := newHookStore()
+		var joins, leaves atomic.Int32
+		h := newHub(t, Options{Store: store, Hooks: Hooks{
+			Join:  func(context.Context, *Conn, *Room) { joins.Add(1) },
+			Leave: func(*Conn, *Room) { leaves.Add(1) },
+		}})
+		d := attach(t, h, directOptions{user: "kim", v1: true})
+		gate := newBarrier()
+		store.onRead = func(ctx context.Context, topic string, q Query, next func() (Page, error)) (Page, error) {
+			if topic == roomPrefix+"r" {
+				gate.pass()
+				return Page{}, errors.New("down")
+			}
+			return next()
+		}
+		var done sync.WaitGroup
+		for range 2 {
+			done.Go(func() { _ = h.Room("r").Join(t.Context(), d.Conn) })
+		}
+		synctest.Wait()
+		gate.open()
+		done.Wait()
+		synctest.Wait()
+		require.Empty(t, d.Rooms())
+		require.False(t, d.ended.Load(), "a join that fails does not end the connection")
+		require.Zero(t, joins.Load())
+		require.Zero(t, leaves.Load())
+	})
+}
+
+// A join fails while another one has begun, and has not read yet: that one succeeds.
+func TestJoinFailsBeforeAnotherReads(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store, broker := newHookStore(), &slowSub{faultyBroker: newFaultyBroker(), d: 2 * time.Second}
+		h := newHub(t, Options{Store: store, Broker: broker})
+		d := attach(t, h, directOptions{user: "kim", v1: true})
+		time.Sleep(5 * nodeBeat)
+		broker.on.Store(true)
+		var fails atomic.Bool
+		fails.Store(true)
+		store.onRead = func(ctx context.Context, topic string, q Query, next func() (Page, error)) (Page, error) {
+			if topic == roomPrefix+"r" && fails.Swap(false) {
+				return Page{}, errors.New("one read fails")
+			}
+			return next()
+		}
+		errs := make(chan error, 2)
+		go func() { errs <- h.Room("r").Join(t.Context(), d.Conn) }()
+		time.Sleep(time.Second)
+		go func() { errs <- h.Room("r").Join(t.Context(), d.Conn) }()
+		first, second := <-errs, <-errs
+		require.ErrorIs(t, first, ErrStore)
+		require.NoError(t, second)
+		synctest.Wait()
+		require.False(t, d.ended.Load())
+		require.Equal(t, []string{"r"}, d.Rooms())
+	})
+}
+
+// slowSub refuses subscriptions of rooms slowly.
+type slowSub struct {
+	*faultyBroker
+	d  time.Duration
+	on atomic.Bool
+}
+
+func (b *slowSub) Subscribe(ctx context.Context, topic string, deliver func([]byte)) (func(), error) {
+	if b.on.Load() && strings.HasPrefix(topic, roomPrefix) {
+		time.Sleep(b.d)
+		return nil, errors.New("refused")
+	}
+	return b.faultyBroker.Subscribe(ctx, topic, deliver)
+}

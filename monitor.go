@@ -16,6 +16,8 @@ const (
 	// nodeBeat is how often a node says in the Store that it lives, and sends itself a payload through the Broker:
 	// so long it may take until Ready knows of a fault that stops nothing at once.
 	nodeBeat = 3 * time.Second
+	// leastBeat is the shortest time between two, also when the registry is lost again and again.
+	leastBeat = 50 * time.Millisecond
 	// nodeLease is how long a node that has died counts as alive.
 	nodeLease = 15 * time.Second
 	// peerMemory is how long a node counts as alive that is no longer in the registry: so long it may take until all are in it again, if
@@ -41,7 +43,7 @@ const (
 
 var (
 	errSilent     = errors.New("parley: broker: it seems to be well but brings nothing: messages of other nodes come from the Store, up to a second late")
-	errRegistry   = errors.New("parley: the Store has lost the registry of nodes: there may be more of them")
+	errRegistry   = fmt.Errorf("%w: the registry of nodes could not be read just now, or is lost: there may be more nodes than have answered: ask again in %v", ErrStore, 3*nodeBeat)
 	errNoBeat     = errors.New("parley: starting: the Store has not answered yet")
 	errNoProbe    = errors.New("parley: starting: the Broker has brought nothing yet")
 	errNotHealthy = errors.New("parley: a call of the Store has not returned for a minute, in spite of its context: the process is of no use any more")
@@ -108,9 +110,9 @@ func (m *monitor) hurry() {
 
 // watchStore renews this node in the registry. It is a write, so that a Store that only reads is noticed, too (F17).
 func (m *monitor) watchStore() {
-	for {
+	for began := time.Now(); ; began = time.Now() {
 		m.beat()
-		if !m.pauseUntil(nodeBeat, m.forgot) {
+		if !m.pauseUntil(nodeBeat, m.forgot) || !m.pause(max(0, leastBeat-time.Since(began))) {
 			break
 		}
 	}
@@ -130,7 +132,7 @@ func (m *monitor) pauseUntil(d time.Duration, early <-chan struct{}) bool {
 	select {
 	case <-early:
 		return true
-	case <-time.After(d - d/8 + rand.N(d/4)):
+	case <-time.After(d - d/8 + rand.N(d/4+1)):
 		return true
 	case <-m.hub.ctx.Done():
 		return false
@@ -158,6 +160,9 @@ func (m *monitor) beat() {
 			m.doubt() // before it enters: it may be missing until then
 		}
 	}
+	// A time of its own: to be known to the others must not fail because to read of them is slow.
+	ctx, cancel = context.WithTimeout(h.ctx, h.opts.StoreTimeout)
+	defer cancel()
 	err = cmp.Or(h.opts.Store.Enter(ctx, topicNodes, h.node, []Member{self}, nodeLease), err)
 	if err == nil && h.control != nil {
 		err = h.beginControl(ctx)

@@ -28,7 +28,8 @@ type ConnInfo struct {
 
 // Nodes asks all nodes how they are, and returns what they answer in the order of their names. It waits until ctx ends, and 5 s at most, for those that
 // the Store says are alive; with an error, which names those that did not answer, the others are returned all the same.
-// A node that has died is missed for some 25 s. Without a Broker this is the only node. ErrClosed after Shutdown.
+// A node that has died is missed for some 25 s. Without a Broker this is the only node. ErrStore if the Store cannot say who is alive, or has just
+// lost that; ErrClosed after Shutdown.
 func (h *Hub) Nodes(ctx context.Context) ([]NodeInfo, error) {
 	g, err := h.askNodes(ctx, ask{Op: opNode}, false)
 	if err != nil {
@@ -90,7 +91,7 @@ func (h *Hub) connections(userID string) []ConnInfo {
 // It waits for the other nodes until ctx ends, and 5 s at most. An error names those that did not answer: a
 // node that the Broker does not reach learns of it from the Store within Options.SyncInterval and the time of a Store call,
 // one that reaches neither when it does again. On this node the connections are closed in any
-// case. ErrStore: the Store failed, so it is not known whether nodes that the Broker does not reach will learn of it: repeat it. ErrClosed after Shutdown.
+// case. ErrStore: the Store failed, or has just lost which nodes there are, so it is not known whether all will learn of it: repeat it. ErrClosed after Shutdown.
 func (h *Hub) DisconnectUser(ctx context.Context, userID, reason string) (int, error) {
 	return h.command(ctx, "DisconnectUser", ask{Op: opDisconnect, User: userID, Reason: reason})
 }

@@ -19,7 +19,6 @@ type sub struct {
 	index     int
 	gone      bool
 	replaying bool     // history is being read: live frames are held
-	live      bool     // a replay has ended
 	held      []*frame // live frames that came meanwhile
 	heldSize  int
 	// After a replay, live frames that the history contained, or that are of
@@ -139,7 +138,8 @@ func (m *sub) afterHistory(frames []*frame) []*frame {
 	newer := make([]*frame, 0, len(frames))
 	for _, f := range frames {
 		if m.seam && f.resets != "" {
-			if f.resets == m.epoch && f.offset <= m.from || f.resets != m.epoch && f.hole {
+			old := f.resets == m.epoch && f.offset <= m.from && !(f.rewound && f.offset < m.from)
+			if old || f.resets != m.epoch && f.hole {
 				continue // its history goes at least as far, or is of the log after that
 			}
 			m.seam = false
@@ -204,7 +204,7 @@ func (m *sub) endReplay(replay uint32, first []*frame, log *Page) {
 	if mutant("readfirst") {
 		held = nil
 	}
-	m.replaying, m.live, m.held, m.heldSize = false, true, nil, 0
+	m.replaying, m.held, m.heldSize = false, nil, 0
 	if log != nil {
 		m.seam, m.epoch, m.from = log.Epoch != "", log.Epoch, log.Top
 	}
@@ -214,20 +214,6 @@ func (m *sub) endReplay(replay uint32, first []*frame, log *Page) {
 	case pushFull:
 		m.conn.end(CloseSlow, reasonSlow)
 	}
-}
-
-// abandon ends a replay whose history could not be read: the member goes on
-// as before. If no history has reached it yet, because this replay overtook the first one,
-// it must come back to get one.
-func (m *sub) abandon(replay uint32) {
-	m.shard.mu.Lock()
-	lost := !m.gone && m.replay == replay && !m.live
-	m.shard.mu.Unlock()
-	if lost {
-		m.conn.end(CloseResync, "the history could not be read: reconnect and resume")
-		return
-	}
-	m.endReplay(replay, nil, nil)
 }
 
 // conns returns the connections of all members.
