@@ -83,8 +83,9 @@ var ofSeveralNodes = []string{
 	"nosync", "marks-unsynced", "ownecho", "presence-local", "noreset-broker", "kick-local", "control-lost", "gather-none",
 }
 
-// within is the number of seeds within which each has to be found.
-const within = 150
+// within is the number of seeds within which each has to be found. Most show in the first ten, the rarest in one of a hundred,
+// and where that is depends on how goroutines are scheduled.
+const within = 1000
 
 var found = regexp.MustCompile(`seed (\d+) \(\d+ nodes\) breaks [^\n]*\n\s*(P\d+): ([^\n]*)`)
 
@@ -101,11 +102,11 @@ func TestMutants(t *testing.T) {
 		group.Go(func() {
 			turns <- struct{}{}
 			defer func() { <-turns }()
-			results[i] = runMutant(t, m.name)
+			results[i] = runMutant(t, m.name, within)
 		})
 	}
 	group.Wait()
-	if got := runMutant(t, "none"); got != "" {
+	if got := runMutant(t, "none", 150); got != "" {
 		t.Errorf("without a mutant: %s", got)
 	}
 	var table strings.Builder
@@ -119,8 +120,8 @@ func TestMutants(t *testing.T) {
 }
 
 // runMutant returns what a run of a mutant breaks first, "" if nothing.
-func runMutant(t *testing.T, name string) string {
-	args := []string{"-test.run", "^TestChecker$", "-seeds", strconv.Itoa(within), "-shrink", "0"}
+func runMutant(t *testing.T, name string, seeds int) string {
+	args := []string{"-test.run", "^TestChecker$", "-seeds", strconv.Itoa(seeds), "-shrink", "0"}
 	if slices.Contains(ofSeveralNodes, name) {
 		args = append(args, "-nodes", "3")
 	}
