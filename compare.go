@@ -146,12 +146,13 @@ func (t *topic) behind(head Head) bool {
 	if t.epoch == "" || head.Epoch == "" {
 		return false
 	}
-	if head.Epoch != t.epoch || head.Top >= t.last {
+	most := max(t.last, t.most)
+	if head.Epoch != t.epoch || head.Top >= most {
 		t.ahead = 0
 		return head.Epoch != t.epoch || head.Top > t.last
 	}
-	again := t.ahead == t.last
-	t.ahead = t.last
+	again := t.ahead == most
+	t.ahead = most
 	return again
 }
 
@@ -159,7 +160,7 @@ func (t *topic) behind(head Head) bool {
 func (t *topic) stands(head Head) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return head.Epoch == t.epoch && head.Top == t.last
+	return head.Epoch == t.epoch && head.Top == t.last && t.most <= t.last
 }
 
 // repair tries again, beside the comparing, where the Broker has refused a subscription, and where the Store did not tell how a log stands.

@@ -100,3 +100,49 @@ func TestDoubtIsAnErrorOfTheStore(t *testing.T) {
 		require.NoError(t, err)
 	})
 }
+
+// enterHangs has Enter hang, too.
+type enterHangs struct {
+	*membersHang
+	enter atomic.Bool
+}
+
+func (s *enterHangs) Enter(ctx context.Context, topic, node string, members []Member, lease time.Duration) error {
+	if s.enter.Load() && topic == topicNodes {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return s.membersHang.Enter(ctx, topic, node, members, lease)
+}
+
+// F9: calls that all end with their contexts are no reason to end the process, however long they may take.
+func TestHealthyWithALongTimeout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bs := &enterHangs{membersHang: &membersHang{MemoryStore: NewMemoryStore()}}
+		b := serve(t, Options{Store: bs, Broker: newFaultyBroker(), StoreTimeout: 90 * time.Second})
+		time.Sleep(3 * nodeBeat)
+		bs.hang.Store(true)
+		bs.enter.Store(true)
+		for range 400 {
+			time.Sleep(time.Second)
+			require.NoError(t, b.Healthy())
+		}
+	})
+}
+
+// F9: a StoreTimeout of more than the lease of a node.
+func TestSlowReadWithALongTimeout(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		shared, broker := NewMemoryStore(), newFaultyBroker()
+		bs := &membersHang{MemoryStore: shared}
+		a := serve(t, Options{Store: shared, Broker: broker, NodeName: "a", StoreTimeout: 30 * time.Second})
+		serve(t, Options{Store: bs, Broker: broker, NodeName: "b", StoreTimeout: 30 * time.Second})
+		time.Sleep(3 * nodeBeat)
+		require.Equal(t, 1, a.Stats().Nodes)
+		bs.hang.Store(true)
+		for range 200 {
+			time.Sleep(time.Second)
+			require.Equal(t, 1, a.Stats().Nodes, "b writes well, and is alive")
+		}
+	})
+}

@@ -84,7 +84,7 @@ func (r *fanOutRun) reached(epoch string, offset int64) {
 		return
 	}
 	t.mu.Lock()
-	again := t.name == topicControl && t.epoch == ""
+	again := t.name == topicControl && t.epoch != epoch
 	if !again {
 		t.moveLocked(epoch, offset)
 	}
@@ -159,18 +159,18 @@ func (r *fanOutRun) expire() {
 func (r *fanOutRun) compare(head Head) {
 	t := r.topic
 	t.mu.Lock()
-	epoch, last := t.epoch, t.last
+	epoch, last, most := t.epoch, t.last, max(t.last, t.most)
 	t.mu.Unlock()
 	switch {
-	case epoch == "" || head.Epoch == epoch && head.Top == last || mutant("nosync"):
+	case epoch == "" || head.Epoch == epoch && head.Top == last && most == last || mutant("nosync"):
 		return
 	case head.Epoch != epoch:
 		if r.restarted(head.Epoch, head.Top+1) {
 			r.flush() // of the reset, which says how far it goes
 		}
 		return
-	case head.Top < last:
-		r.rewind(epoch, last)
+	case head.Top < most:
+		r.rewind(epoch, most)
 		return
 	}
 	t.hub.stats.brokerMissed.Add(uint64(head.Top - last))
@@ -245,7 +245,7 @@ func (r *fanOutRun) push(f *frame) {
 // moveLocked sets how far the members are.
 func (t *topic) moveLocked(epoch string, last int64) {
 	if t.epoch != epoch {
-		t.begunAt = 0 // of another log
+		t.begunAt, t.most = 0, 0 // of another log
 	}
 	t.epoch, t.last = epoch, last
 }
@@ -260,6 +260,7 @@ func (r *fanOutRun) note() {
 		switch {
 		case f.resets != "":
 			t.moveLocked(f.resets, f.offset)
+			t.most = f.offset
 		case f.epoch != "" && (f.epoch != t.epoch || f.offset > t.last):
 			t.moveLocked(f.epoch, f.offset)
 		}
@@ -350,6 +351,9 @@ func (r *fanOutRun) reset(epoch string, before int64, why Code) {
 	if err != nil || page.Epoch != epoch { // lost again, since we looked
 		r.lost = true
 		return
+	}
+	if why == codeAhead {
+		t.recent.outdate()
 	}
 	t.mu.Lock()
 	t.marks = marksUnsure // who has joined just now leaves the frame out, and may know an older read state

@@ -55,11 +55,15 @@ func (c *Conn) join(ctx context.Context, room string, req joinRequest) (replay, 
 
 // read sends the history to a member when its turn has come, and reports whether it is the first one of this membership.
 func (c *Conn) read(ctx context.Context, m *membership, pos *position) (r replay, first bool, err error) {
+	wait, cancel := context.WithTimeout(ctx, c.hub.opts.StoreTimeout)
+	defer cancel()
 	select {
 	case m.turn <- struct{}{}:
 		defer func() { <-m.turn }()
-	case <-ctx.Done():
-		return r, false, fmt.Errorf("%w: another join of the same connection has not ended: %w", ErrStore, ctx.Err())
+	case <-c.ctx.Done():
+		return r, false, ErrConnClosed
+	case <-wait.Done():
+		return r, false, fmt.Errorf("%w: another join of the same connection has not ended: %w", ErrStore, wait.Err())
 	}
 	t := m.topic
 	r, err = t.subscribe(ctx, &m.sub, pos, func(r replay) []*frame {

@@ -362,3 +362,63 @@ func (b *slowSub) Subscribe(ctx context.Context, topic string, deliver func([]by
 	}
 	return b.faultyBroker.Subscribe(ctx, topic, deliver)
 }
+
+// F9: many joins of one connection wait for a slow Store no longer than one, and not for longer than there is a connection.
+func TestJoinsDoNotPileUp(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := newHookStore()
+		h := newHub(t, Options{Store: store})
+		d := attach(t, h, directOptions{user: "kim", v1: true})
+		store.onRead = func(ctx context.Context, topic string, q Query, next func() (Page, error)) (Page, error) {
+			if topic == roomPrefix+"r" {
+				<-ctx.Done()
+				return Page{}, ctx.Err()
+			}
+			return next()
+		}
+		var done sync.WaitGroup
+		for range 10 {
+			done.Go(func() { _ = h.Room("r").Join(context.Background(), d.Conn) })
+		}
+		synctest.Wait()
+		began := time.Now()
+		d.do(t, joinR)
+		require.LessOrEqual(t, time.Since(began), 2*h.opts.StoreTimeout)
+		done.Wait()
+		began = time.Now()
+		for range 10 {
+			done.Go(func() { _ = h.Room("r").Join(context.Background(), d.Conn) })
+		}
+		synctest.Wait()
+		d.end(CloseNormal, "")
+		done.Wait()
+		require.LessOrEqual(t, time.Since(began), h.opts.StoreTimeout)
+	})
+}
+
+// F7: a call of the Store hangs in spite of its context. The client, who joins as well, is told.
+func TestJoinBehindOneThatHangs(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store, gate := newHookStore(), newBarrier()
+		var n atomic.Int32
+		h := newHub(t, Options{Store: store})
+		d := attach(t, h, directOptions{user: "kim", v1: true})
+		store.onRead = func(ctx context.Context, topic string, q Query, next func() (Page, error)) (Page, error) {
+			if topic == roomPrefix+"r" && n.Add(1) == 1 {
+				gate.pass()
+			}
+			return next()
+		}
+		var done sync.WaitGroup
+		done.Go(func() { _ = h.Room("r").Join(context.Background(), d.Conn) })
+		synctest.Wait()
+		began := time.Now()
+		var took atomic.Int64
+		done.Go(func() { d.do(t, joinR); took.Store(int64(time.Since(began)) + 1) })
+		time.Sleep(time.Hour)
+		got := took.Load()
+		gate.open()
+		done.Wait()
+		require.NotZero(t, got, "the reader of the connection has waited for an hour")
+	})
+}

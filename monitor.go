@@ -151,7 +151,7 @@ func (m *monitor) beat() {
 	m.beating.Store(max(1, int64(time.Since(m.hub.started))))
 	defer m.beating.Store(0)
 	h := m.hub
-	ctx, cancel := context.WithTimeout(h.ctx, h.opts.StoreTimeout)
+	ctx, cancel := context.WithTimeout(h.ctx, min(h.opts.StoreTimeout, nodeLease/3)) // the lease must not end meanwhile
 	defer cancel()
 	self := Member{UserID: h.node, Name: h.opts.NodeName}
 	var err error
@@ -161,6 +161,7 @@ func (m *monitor) beat() {
 		}
 	}
 	// A time of its own: to be known to the others must not fail because to read of them is slow.
+	m.beating.Store(max(1, int64(time.Since(h.started))))
 	ctx, cancel = context.WithTimeout(h.ctx, h.opts.StoreTimeout)
 	defer cancel()
 	err = cmp.Or(h.opts.Store.Enter(ctx, topicNodes, h.node, []Member{self}, nodeLease), err)

@@ -49,6 +49,7 @@ type recent struct {
 	last  *tail
 	reads uint64 // begun so far
 	aging bool   // a timer will drop last
+	cut   uint64 // reads up to this one may hold what the log has lost since
 }
 
 // seen is what a member knew when it began to hold live messages: everything
@@ -133,12 +134,32 @@ func (t *topic) catchUp(ctx context.Context, pos *position, had position) (repla
 	if err != nil {
 		return replay{}, err
 	}
+	t.took(l)
 	// Else there is nobody to share it with. Of an inbox the marks would be old.
 	if t.roster.count.Load() > 1 && t.user == "" {
 		t.remember(l)
 	}
 	r, _ := t.replayOf(l, pos, true)
 	return r, nil
+}
+
+// took notes how far a history went that a member gets: should the log lose its end, that member must be told (F16).
+func (t *topic) took(l *tail) {
+	t.recent.mu.Lock()
+	old := l.read <= t.recent.cut
+	t.recent.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.epoch == l.page.Epoch && !old {
+		t.most = max(t.most, l.page.Top)
+	}
+}
+
+// outdate has nobody get what was read before the log lost its end.
+func (r *recent) outdate() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last, r.cut = nil, r.reads
 }
 
 // recall answers from what was read last, if that serves.
@@ -157,7 +178,7 @@ func (t *topic) remember(l *tail) {
 	r := &t.recent
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.last == nil || r.last.read < l.read {
+	if l.read > r.cut && (r.last == nil || r.last.read < l.read) {
 		r.last = l
 	}
 	if !r.aging {

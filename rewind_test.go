@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -89,17 +90,11 @@ func TestRewindIsTold(t *testing.T) {
 					say(t, a, n)
 				}
 				time.Sleep(5 * bound)
-				var got []string
-				for len(kim.in) > 0 {
-					if m := kim.next(); m.str("type") == "history" || m.str("type") == "message" {
-						got = append(got, fmt.Sprintf("%s %d %v", m.str("type"), m.num("offset"), m["code"]))
-					}
-				}
 				want := []string{"history 7 ahead"}
 				for n := 8; n <= 12; n++ {
 					want = append(want, fmt.Sprintf("message %d <nil>", n))
 				}
-				require.Equal(t, want, got)
+				require.Equal(t, want, heard(kim))
 			})
 		})
 	}
@@ -130,5 +125,87 @@ func TestOldCommandAfterRewind(t *testing.T) {
 			require.Fail(t, "kim, who came after the command, was disconnected by it", "code %v", kim.closeCode())
 		default:
 		}
+	})
+}
+
+// heard returns the histories and messages that a client has got since the last call.
+func heard(c *client) (got []string) {
+	synctest.Wait()
+	for len(c.in) > 0 {
+		if m := c.next(); m.str("type") == "history" || m.str("type") == "message" {
+			got = append(got, fmt.Sprintf("%s %d %v", m.str("type"), m.num("offset"), m["code"]))
+		}
+	}
+	return got
+}
+
+// F16: what the log has lost had reached a member by its history alone, and nobody of this node live. It is told all the same.
+func TestRewindOfWhatOnlyAHistoryHeld(t *testing.T) {
+	for _, cut := range []int{1, 3} {
+		t.Run(fmt.Sprint(cut), func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				store, broker := newCutStore(), newFaultyBroker()
+				opts := Options{Store: store, Broker: broker}
+				a, b := serve(t, opts), serve(t, opts)
+				time.Sleep(2 * nodeBeat)
+				for n := int64(1); n <= 7; n++ {
+					say(t, a, n)
+				}
+				lee := b.v1()
+				lee.join("tea", "lee")
+				synctest.Wait()
+				broker.set(func(p []byte) [][]byte {
+					if strings.Contains(string(p), "tea") {
+						return nil
+					}
+					return [][]byte{p}
+				})
+				time.Sleep(500 * time.Millisecond)
+				for n := int64(8); n <= 10; n++ {
+					say(t, a, n)
+				}
+				kim := b.v1()
+				kim.send(map[string]any{"type": "join", "room": "tea", "username": "kim"})
+				require.EqualValues(t, 10, kim.skipTo("history").num("offset"))
+				store.cut(roomPrefix+"tea", cut)
+				broker.set(nil)
+				kim.drain()
+				time.Sleep(5 * bound)
+				for n := int64(11 - cut); n <= 12; n++ {
+					say(t, a, n)
+				}
+				time.Sleep(5 * bound)
+				got := heard(kim)
+				require.Contains(t, got, fmt.Sprintf("message %d <nil>", 11-cut), "kim has read another message at this offset, that is lost")
+			})
+		})
+	}
+}
+
+// A join does not get what others read before the log lost its end.
+func TestSharedReadOfBeforeARewind(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store, broker := newCutStore(), newFaultyBroker()
+		opts := Options{Store: store, Broker: broker, SyncInterval: 10 * time.Millisecond}
+		a, b := serve(t, opts), serve(t, opts)
+		time.Sleep(2 * nodeBeat)
+		for n := int64(1); n <= 10; n++ {
+			say(t, a, n)
+		}
+		lee, mia, zoe := b.v1(), b.v1(), b.v1()
+		lee.join("tea", "lee")
+		time.Sleep(time.Second)
+		lee.drain()
+		mia.join("tea", "mia")
+		store.cut(roomPrefix+"tea", 3)
+		time.Sleep(120 * time.Millisecond)
+		zoe.send(map[string]any{"type": "join", "room": "tea", "username": "zoe"})
+		time.Sleep(time.Second)
+		for n := int64(8); n <= 12; n++ {
+			say(t, a, n)
+		}
+		time.Sleep(5 * bound)
+		got := heard(zoe)
+		require.Contains(t, got, "message 8 <nil>")
 	})
 }

@@ -45,6 +45,7 @@ type topic struct {
 	marks   int64
 	unheard int64 // see missesMarks
 	ahead   int64 // see behind
+	most    int64 // how far a history of this log went that a member has got; it may be after last
 
 	// Used by the running goroutine alone: what waits for messages before it, in order of offset,
 	// and what has waited so, and need not wait any more.
