@@ -88,12 +88,12 @@ func (w *window) true(expression string) bool {
 	return ok
 }
 
-// wait waits until a JavaScript expression is true.
+// wait waits until a JavaScript expression is true. What it is about may not be in the page yet.
 func (w *window) wait(expression string) {
 	w.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		if w.true(expression) {
+		if w.true("(() => { try { return (" + expression + ") } catch (e) { if (e instanceof SyntaxError) throw e; return false } })()") {
 			return
 		}
 		if time.Now().After(deadline) {

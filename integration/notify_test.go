@@ -261,7 +261,7 @@ func TestInboxSurvivesACrash(t *testing.T) {
 	laptop.unread(0)
 	laptop.lists("#items", "read", "And cake.", "There is tea again.", "teapot, is on its way.")
 	laptop.visit("")
-	laptop.wait(`document.querySelector('#orders li[data-order="1"]').dataset.status === "shipped"`)
+	laptop.wait(`document.querySelector('#orders li[data-order="1"]')?.dataset.status === "shipped"`)
 }
 
 // S27: an inbox that was filled says so. It has many pages.

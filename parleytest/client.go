@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync"
 	"testing"
@@ -267,8 +268,14 @@ func (c *Client) Join(room string, more ...Message) Message {
 // Close ends the connection as a client does that is done: with code 1000. It
 // returns when the server has answered.
 func (c *Client) Close() {
-	_ = c.ws.Close(websocket.StatusNormalClosure, "") // if it is closed already, so much the better
+	err := c.ws.Close(websocket.StatusNormalClosure, "") // if it is closed already, so much the better
 	<-c.done
+	var closed websocket.CloseError
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && !errors.As(c.err, &closed) {
+		c.err = websocket.CloseError{Code: websocket.StatusNormalClosure} // Close itself has read the answer, and not the one who reads
+	}
 }
 
 // Reconnect connects once more with the same options and the session of this
