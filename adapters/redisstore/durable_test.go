@@ -3,7 +3,6 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -122,8 +121,6 @@ func TestDurableTakeoverF16(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 	replica := redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
-	host, port, err := net.SplitHostPort(primary.Addr)
-	require.NoError(t, err)
 	old, promoted := newDurable(t, primary.Client()), newDurable(t, replica.Client())
 	epoch := func(s parley.Store) string {
 		t.Helper()
@@ -133,8 +130,7 @@ func TestDurableTakeoverF16(t *testing.T) {
 		return log.Epoch
 	}
 	first := epoch(old)
-	admin := replica.Client()
-	require.NoError(t, admin.ReplicaOf(t.Context(), host, port).Err())
+	admin := replicate(t, primary, replica)
 	require.EqualValues(t, 1, waitForReplica(t, primary))
 	require.Equal(t, first, epoch(old), "its first replica changes the name of the history, and nothing is lost")
 	require.EqualValues(t, 1, waitForReplica(t, primary))

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
@@ -17,10 +18,7 @@ import (
 func TestTakeoverHasAnotherEpoch(t *testing.T) {
 	t.Parallel()
 	primary, replica := redistest.Start(t), redistest.Start(t)
-	host, port, err := net.SplitHostPort(primary.Addr)
-	require.NoError(t, err)
-	admin := replica.Client()
-	require.NoError(t, admin.ReplicaOf(t.Context(), host, port).Err())
+	admin := replicate(t, primary, replica)
 	old, promoted := newStore(t, primary.Client()), newStore(t, replica.Client())
 	topics := []string{"room/heads", "room/read", "room/append", "room/mark"}
 	epochs := map[string]string{}
@@ -70,6 +68,16 @@ func TestTakeoverHasAnotherEpoch(t *testing.T) {
 	_, err = promoted.Append(t.Context(), "room/read", keep10, entries)
 	require.NoError(t, err)
 	require.True(t, entries[0].Duplicate, "what was not lost is known")
+}
+
+// replicate makes a server the replica of another one, and returns a client of it.
+func replicate(t *testing.T, primary, replica *redistest.Server) *redis.Client {
+	t.Helper()
+	host, port, err := net.SplitHostPort(primary.Addr)
+	require.NoError(t, err)
+	admin := replica.Client()
+	require.NoError(t, admin.ReplicaOf(t.Context(), host, port).Err())
+	return admin
 }
 
 // waitForReplica waits until a replica has everything, and returns how many have.

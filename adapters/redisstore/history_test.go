@@ -62,10 +62,7 @@ func (s *switchable) to(addr string) {
 func TestSwitchToAReplicaF16(t *testing.T) {
 	t.Parallel()
 	primary, replica := redistest.Start(t), redistest.Start(t)
-	host, port, err := net.SplitHostPort(primary.Addr)
-	require.NoError(t, err)
-	admin := replica.Client()
-	require.NoError(t, admin.ReplicaOf(t.Context(), host, port).Err())
+	admin := replicate(t, primary, replica)
 	require.EqualValues(t, 1, waitForReplica(t, primary))
 	way := &switchable{}
 	way.addr.Store(primary.Addr)
@@ -79,6 +76,7 @@ func TestSwitchToAReplicaF16(t *testing.T) {
 	require.EqualValues(t, 1, waitForReplica(t, primary))
 	require.NoError(t, admin.ReplicaOf(t.Context(), "NO", "ONE").Err())
 	var before string
+	var err error
 	for n := range 5 {
 		before, err = seen.note(t, s, fmt.Sprint("old ", n))
 		require.NoError(t, err)
