@@ -9,6 +9,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
@@ -16,7 +17,7 @@ import (
 )
 
 func TestMemoryBroker(t *testing.T) {
-	cfg := storetest.Config{Bubble: synctest.Test}
+	cfg := storetest.Config{Bubble: bubbletest.Test}
 	cfg.RunBroker(t, func(*testing.T) parley.Broker { return parley.NewMemoryBroker() })
 }
 
@@ -29,7 +30,7 @@ func subscribe(t testing.TB, b parley.Broker, topic string, deliver func([]byte)
 
 // F28: more than the contract asks for, and what examples rely on.
 func TestMemoryBrokerKeepsOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		b := parley.NewMemoryBroker()
 		var got []string
 		subscribe(t, b, "t", func(p []byte) { got = append(got, string(p)) })
@@ -46,7 +47,7 @@ func TestMemoryBrokerKeepsOrder(t *testing.T) {
 
 // S23: a subscriber that hangs costs neither memory without bound nor the others' time.
 func TestMemoryBrokerDropsOldest(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		b := parley.NewMemoryBroker()
 		release := make(chan struct{})
 		var slow []int
@@ -75,7 +76,7 @@ func TestMemoryBrokerDropsOldest(t *testing.T) {
 
 // F46: the bubble fails the test if a goroutine is left. F45: nothing that deliver may call deadlocks.
 func TestMemoryBrokerCallsFromWithinDeliver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		b := parley.NewMemoryBroker()
 		var calls atomic.Int32
 		var deliver func([]byte)
@@ -106,7 +107,7 @@ func TestMemoryBrokerCallsFromWithinDeliver(t *testing.T) {
 
 // F30, F46: churn leaves no subscription, no goroutine and nothing queued.
 func TestMemoryBrokerChurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		b := parley.NewMemoryBroker()
 		var wg sync.WaitGroup
 		var after atomic.Int32

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/parley-go/parley/internal/bubbletest"
 )
 
 // hookStore is a Store that lets a test act before and after each call. A nil
@@ -133,7 +135,7 @@ func explore(t *testing.T, body func(t *testing.T, choose func(n int) int)) (run
 	var path []choice
 	for {
 		depth := 0
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Test(t, func(t *testing.T) {
 			body(t, func(n int) int {
 				if depth == len(path) {
 					path = append(path, choice{of: n})

@@ -7,9 +7,9 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
@@ -27,7 +27,7 @@ func TestMemoryStoreFull(t *testing.T) {
 		}
 		return s
 	}
-	cfg := storetest.Config{Bubble: synctest.Test, Wipe: func(t *testing.T, s parley.Store) {
+	cfg := storetest.Config{Bubble: bubbletest.Test, Wipe: func(t *testing.T, s parley.Store) {
 		time.Sleep(3 * time.Hour)
 		busy(t, s)
 		busy(t, s)
@@ -141,7 +141,7 @@ func (a *auditor) step(rng *rand.Rand) {
 // F66: whatever is evicted, clients are told by First and the epoch.
 func TestMemoryStoreEvictionKeepsInvariants(t *testing.T) {
 	for _, maxBytes := range []int64{1, 3000, 20_000, 60_000} {
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(uint64(maxBytes), 7))
 			a := newAuditor(t, maxBytes)
 			for i := range 20_000 {

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -182,7 +182,7 @@ func TestMemoryStoreEntryLargerThanBudget(t *testing.T) {
 // Bounds outlive the entries, so that clients which missed nothing resume.
 // They are dropped later, but while somebody is there they never are.
 func TestMemoryStoreEvictionKeepsBounds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, ctx := limited(100_000), context.Background()
 		flood := func() {
 			for i := range 2000 {
@@ -219,7 +219,7 @@ func TestMemoryStoreEvictionKeepsBounds(t *testing.T) {
 // Rooms that are in use and have nothing left do not stand in the way, and
 // come back into the list when their leases end.
 func TestMemoryStoreEvictionPassesEmptyLogs(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		const rooms = 2000
 		s := limited(rooms*1000 + 1<<20)
 		for i := range rooms {
@@ -305,7 +305,7 @@ func TestMemoryStoreEvictionLosesNoTopic(t *testing.T) {
 
 // The total follows everything that happens, and comes back to nothing.
 func TestMemoryStoreBytes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, rng := limited(-1), rand.New(rand.NewPCG(3, 4))
 		for i := range 5000 {
 			keep := Retention{Messages: 1 + rng.IntN(10), Age: time.Duration(1+rng.IntN(100)) * time.Second}

@@ -9,9 +9,9 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -91,7 +91,7 @@ func TestMemoryStoreFreesEmptyRooms(t *testing.T) {
 // F47: what has expired goes away by the use of any other topic, entries
 // after Age, topics after the grace, and members with their leases.
 func TestMemoryStoreFreesWhatExpired(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, ctx := NewMemoryStore(), context.Background()
 		before := heap()
 		const topics = 10_000
@@ -122,7 +122,7 @@ func TestMemoryStoreFreesWhatExpired(t *testing.T) {
 
 // However fast new topics come, those waiting to be dropped are no more than those in use.
 func TestMemoryStoreSweepKeepsUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := NewMemoryStore()
 		const perMinute = 60
 		life := int((time.Minute + memoryGrace) / time.Minute) // of each topic, in minutes
@@ -140,7 +140,7 @@ func TestMemoryStoreSweepKeepsUp(t *testing.T) {
 
 // An epoch of absent topics lasts at least as long as the grace, however many topics are dropped.
 func TestMemoryStoreAbsentEpochsAreStable(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := NewMemoryStore()
 		epoch, since, changes := s.shards[0].epoch, time.Now(), 0
 		for i := range 80_000 {
@@ -159,7 +159,7 @@ func TestMemoryStoreAbsentEpochsAreStable(t *testing.T) {
 
 // F24: the number of keys is bounded, but never below the length of the log.
 func TestMemoryStoreKeyLimit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		for _, keep := range []int{10, memoryKeyLimit + 5000} {
 			s, limit := NewMemoryStore(), max(keep, memoryKeyLimit)
 			for i := range limit + 100 {
@@ -206,7 +206,7 @@ func TestMemoryStoreBuffersFollowTheirContents(t *testing.T) {
 
 // F9: a topic that is busy holds up nobody else, the sweep included.
 func TestMemoryStoreTopicsDoNotBlockEachOther(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, ctx := NewMemoryStore(), context.Background()
 		put(t, s, "busy", Retention{Messages: 1, Age: time.Second})
 		busy := s.topic("busy")

@@ -6,10 +6,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
-	"testing/synctest"
 	"time"
 	"unsafe"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -194,7 +194,7 @@ func (w *inboxWalk) look(topic string) Page {
 // with and without want of space, and it comes back to nothing.
 func TestMemoryStoreMarksRandom(t *testing.T) {
 	for _, seed := range []uint64{1, 2, 3, 4, 5, 6} {
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Test(t, func(t *testing.T) {
 			s := limited(-1)
 			if seed%2 == 0 {
 				s = limited(10_000)
@@ -292,7 +292,7 @@ func TestMemoryStoreEvictionTruncates(t *testing.T) {
 
 // A TTL frees the data at once, also in a topic that nobody uses.
 func TestMemoryStoreTTLFreesData(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := NewMemoryStore()
 		for i := range 20 {
 			e := Entry{Key: fmt.Sprint("key-", i), Data: make([]byte, 10_000), Unread: true, ReceiveIn: time.Hour}
@@ -357,7 +357,7 @@ func TestMemoryStoreRefusesBadMark(t *testing.T) {
 
 // The largest durations are bounds like any other.
 func TestMemoryMarksHugeDurations(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := NewMemoryStore()
 		time.Sleep(time.Hour)
 		_, err := s.Append(t.Context(), "t", Retention{Messages: 1, Bytes: math.MaxInt64},

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -54,7 +54,7 @@ func TestMemoryStoreOverdueDoesNotLeak(t *testing.T) {
 		"dropped":   func(s *MemoryStore) error { time.Sleep(100 * time.Hour); putSized(t, s, "u", 1); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				s := NewMemoryStore()
 				await(t, s, "t", Retention{Messages: waiting, Age: 24 * time.Hour}, waiting, long)
 				require.Len(t, s.overdue.queue, waiting)
@@ -72,7 +72,7 @@ func TestMemoryStoreOverdueDoesNotLeak(t *testing.T) {
 
 // What is overdue is found in its order over all topics, each once per lease.
 func TestMemoryStoreOverdueOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := NewMemoryStore()
 		await(t, s, "a", usual, 2, 30*time.Second)
 		await(t, s, "b", usual, 1, 10*time.Second)

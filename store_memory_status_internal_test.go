@@ -6,9 +6,9 @@ import (
 	"math"
 	"runtime"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -32,7 +32,7 @@ func (st *memoryStatuses) seen(t *testing.T) (ids []string) {
 
 // F47: who was not seen for LastSeenWindow is forgotten, as others come, and nobody before.
 func TestMemoryStatusForgets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, ctx := NewMemoryStore(), t.Context()
 		connect := func(lease time.Duration, ids ...string) { require.NoError(t, s.Connect(ctx, "n", ids, lease)) }
 		connect(time.Minute, "lapsed", "back", "gone")
@@ -68,7 +68,7 @@ func TestMemoryStatusForgets(t *testing.T) {
 // However many users come once, no more are remembered than were seen within the window, and what a node leaves behind is
 // dropped from who stays.
 func TestMemoryStatusBound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, ctx := NewMemoryStore(), t.Context()
 		for i := range 120 { // days
 			ids := []string{"regular"}
@@ -119,7 +119,7 @@ func TestMemoryStatusSize(t *testing.T) {
 
 // The largest lease does not overflow.
 func TestMemoryStatusHugeLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, ctx := NewMemoryStore(), t.Context()
 		time.Sleep(time.Hour)
 		require.NoError(t, s.Connect(ctx, "n", []string{"kim"}, math.MaxInt64))

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"math"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
@@ -15,7 +15,7 @@ import (
 )
 
 func TestMemoryStore(t *testing.T) {
-	cfg := storetest.Config{Bubble: synctest.Test, Wipe: func(t *testing.T, s parley.Store) {
+	cfg := storetest.Config{Bubble: bubbletest.Test, Wipe: func(t *testing.T, s parley.Store) {
 		time.Sleep(3 * time.Hour) // longer than any grace in the suite
 		for range 1000 {
 			appendOne(t, s, "filler", parley.Retention{Messages: 1})
@@ -53,7 +53,7 @@ func TestMemoryStoreKeepsBoundsForGrace(t *testing.T) {
 		{30 * time.Minute, time.Hour},
 		{7 * 24 * time.Hour, 7 * 24 * time.Hour},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Test(t, func(t *testing.T) {
 			s, keep := parley.NewMemoryStore(), parley.Retention{Messages: 5, Age: tc.age}
 			epoch, _ := appendOne(t, s, "t", keep)
 			time.Sleep(tc.age + tc.grace)
@@ -75,7 +75,7 @@ func TestMemoryStoreKeepsBoundsForGrace(t *testing.T) {
 // A quiet room does not lose its position while somebody is in it, whether or
 // not it ever had messages: the hub would have to reset all of its members.
 func TestMemoryStoreKeepsEpochOfRoomsInUse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, keep := parley.NewMemoryStore(), parley.Retention{Messages: 5, Age: time.Minute}
 		kim := []parley.Member{{UserID: "kim", Name: "Kim"}}
 		epochs := map[string]string{}
@@ -109,7 +109,7 @@ func TestMemoryStoreKeepsEpochOfRoomsInUse(t *testing.T) {
 
 // F66: random lives of topics, dropped again and again, in few shards and many.
 func TestMemoryStorePositionsNameOneMessage(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := parley.NewMemoryStore()
 		type place struct {
 			topic, epoch string
@@ -157,7 +157,7 @@ func TestMemoryStoreRefusesBadRetention(t *testing.T) {
 
 // The largest durations are bounds like any other: nothing overflows.
 func TestMemoryStoreHugeDurations(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := parley.NewMemoryStore()
 		appendOne(t, s, "t", parley.Retention{Messages: math.MaxInt, Age: math.MaxInt64})
 		require.NoError(t, s.Enter(t.Context(), "t", "n", []parley.Member{{UserID: "u"}}, math.MaxInt64))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/parley-go/parley"
 	"github.com/parley-go/parley/client"
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/parley-go/parley/parleytest"
 	"github.com/stretchr/testify/require"
 )
@@ -87,7 +88,7 @@ func TestTenThousandReconnect(t *testing.T) {
 	if parley.RaceEnabled {
 		clients = 1000 // with the race detector each takes 300 KB
 	}
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := &storm{t: t, net: parleytest.NewNetwork(), store: &countedStore{MemoryStore: parley.NewMemoryStore()}}
 		s.net.BufferSize = 4 << 10
 		var dials histogram

@@ -8,10 +8,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/internal/bubbletest"
 )
 
 // servers is a Backend whose Stores and Brokers are like real ones: nobody writes down what they take, and they have faults of their own.
@@ -81,7 +81,7 @@ func TestRunOn(t *testing.T) {
 	faults, wipes := 0, 0
 	for seed := range uint64(12) {
 		var h *History
-		synctest.Test(t, func(*testing.T) {
+		bubbletest.Test(t, func(*testing.T) {
 			s := newServers(seed, seed%3 != 0)
 			h = RunOn(context.Background(), NewPlanOn(500+seed, 150, 3), s, RealPace())
 			faults, wipes = faults+s.faulted, wipes+s.wiped

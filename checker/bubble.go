@@ -3,7 +3,8 @@ package checker
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
+
+	"github.com/parley-go/parley/internal/bubbletest"
 )
 
 // Bubble carries out a plan in a bubble of its own. A bubble that ends with
@@ -17,6 +18,6 @@ func Bubble(t *testing.T, plan Plan) (h *History) {
 			h.Leaks = append(h.Leaks, fmt.Sprint("the bubble ended with: ", v))
 		}
 	}()
-	synctest.Test(t, func(*testing.T) { h = Run(plan) })
+	bubbletest.Test(t, func(*testing.T) { h = Run(plan) })
 	return h
 }

@@ -84,8 +84,14 @@ func (j *judge) checkOrder() {
 
 // uncertain reports whether m may have been refused before it was accepted, and nobody knows, because the answer was lost: the
 // user that it is for was unknown, or its sender had just been removed from the room. There is no call of the Store in that.
+// Or it was stored in a log that is lost, and then again, where the Store does not write down what it takes.
 func (j *judge) uncertain(m *message, topic string) bool {
-	return m.asks > 1 && (strings.HasPrefix(topic, userPrefix) || j.removals[moveKey{m.send.User, topic}])
+	return m.asks > 1 && (strings.HasPrefix(topic, userPrefix) || j.removals[moveKey{m.send.User, topic}] || !j.recorded && j.wipedDuring(m))
+}
+
+// wipedDuring reports whether the Store lost everything between the sending and the acknowledgement of m.
+func (j *judge) wipedDuring(m *message) bool {
+	return slices.ContainsFunc(j.wipes, func(w Event) bool { return m.send.N < w.N && w.N < m.ack.N })
 }
 
 func (j *judge) orderOf(sorted []acknowledged) {

@@ -104,3 +104,27 @@ func TestSeveralNodes(t *testing.T) {
 	h.Events = lines(publish(1, "a"), enter())
 	require.Empty(t, h.Check(), "a view may be some seconds old")
 }
+
+// Of a Store that does not write down what it takes nobody knows that a message was in a log that is lost (P5).
+func TestSentAgainAfterAWipe(t *testing.T) {
+	send := func(id string) []Event {
+		return []Event{
+			{Kind: Send, Client: 2, Topic: room, ID: id, User: "kim"},
+			{Kind: Ask, Client: 2, Conn: 1, ID: id}, {Kind: Ask, Client: 2, Conn: 2, ID: id},
+		}
+	}
+	sent := func(id string, n int64) []Event {
+		return one(Event{Kind: Sent, Client: 2, Topic: room, ID: id, Place: at(n)})
+	}
+	wiped := one(Event{Kind: Wiped})
+	require.Empty(t, judge(lines(send("a"), wiped, send("b"), sent("a", 2), sent("b", 1))).Check())
+	for name, events := range map[string][]Event{
+		"no wipe":     lines(send("a"), send("b"), sent("a", 2), sent("b", 1)),
+		"an old wipe": lines(wiped, send("a"), send("b"), sent("a", 2), sent("b", 1)),
+		"a new wipe":  lines(send("a"), send("b"), sent("a", 2), sent("b", 1), wiped),
+	} {
+		found := judge(events).Check()
+		require.Len(t, found, 1, name)
+		require.Equal(t, "P5", found[0].Property, name)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/parley-go/parley"
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/parley-go/parley/parleytest"
 	"github.com/stretchr/testify/require"
 )
@@ -26,7 +27,7 @@ import (
 
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	synctest.Test(t, f)
+	bubbletest.Test(t, f)
 }
 
 // network is a parleytest.Network that remembers what was dialled.

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
@@ -295,7 +295,7 @@ func TestReconnect(t *testing.T) {
 
 // F1: the hub finds out by its heartbeat, and presence follows after the grace.
 func TestVanishedClientIsFound(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := newServer(t, parley.Options{})
 		kim := s.Connect(User("kim"))
 		sam := s.Connect(User("sam"), Ignore("presence"))
@@ -312,7 +312,7 @@ func TestVanishedClientIsFound(t *testing.T) {
 
 // F4: a client that does not read is closed, and nobody waits for it.
 func TestStalledClientIsClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := newServer(t, parley.Options{QueueSize: 300_000})
 		kim, sam := s.Pair("tea")
 		sam.Link().Stall(ToClient)
@@ -344,7 +344,7 @@ func TestCutInTheMiddleOfAMessage(t *testing.T) {
 
 // F61: latency delays, but what is sent meanwhile does not wait for answers.
 func TestLatencyIsNotThroughput(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := newServer(t, parley.Options{})
 		kim, sam := s.Pair("tea")
 		for _, c := range []*Client{kim, sam} {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -20,7 +21,7 @@ import (
 // deadlock that is found, and outside of one.
 func everywhere(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
-	t.Run("bubble", func(t *testing.T) { synctest.Test(t, f) })
+	t.Run("bubble", func(t *testing.T) { bubbletest.Test(t, f) })
 	t.Run("outside", f)
 }
 
@@ -178,7 +179,7 @@ func TestConcurrentReads(t *testing.T) {
 }
 
 func TestWriteBlocksWhenTheBufferIsFull(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		_, client, server := ends(t, 10)
 		require.NoError(t, client.SetWriteDeadline(time.Now().Add(time.Second)))
 		n, err := client.Write([]byte("0123456789abc"))
@@ -232,7 +233,7 @@ func TestDeadlineInThePast(t *testing.T) {
 
 // Waiting calls are woken at the deadline, exactly, which may be moved meanwhile.
 func TestDeadlineWhileWaiting(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		_, client, _ := ends(t, 1)
 		write(t, client, "x") // the buffer is full now
 		for name, call := range map[string]struct {
@@ -261,7 +262,7 @@ func TestDeadlineWhileWaiting(t *testing.T) {
 
 // A deadline that is taken away while a call waits does not end it.
 func TestDeadlineTakenAway(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		_, client, server := ends(t, 0)
 		require.NoError(t, client.SetReadDeadline(time.Now().Add(time.Second)))
 		go func() {

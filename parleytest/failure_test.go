@@ -7,9 +7,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
@@ -70,7 +70,7 @@ taken before`)
 
 // Nothing came, in time or before the end.
 func TestFailureWhenNothingComes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := newServer(t, parley.Options{})
 		for name, call := range map[string]struct {
 			f    func(c *Client)
@@ -168,7 +168,7 @@ func TestFailureOfConnect(t *testing.T) {
 
 // A server that cannot be reached does not keep a test waiting for ever.
 func TestFailureOfConnectInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s := newServer(t, parley.Options{})
 		s.Network.OnDial(func(ctx context.Context, l *Link) error { l.BlackHole(); return nil })
 		start := time.Now()

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -105,7 +106,7 @@ func TestCutAfterCalledOff(t *testing.T) {
 
 // Nothing arrives while stalled, the end neither; then everything does, in order.
 func TestStall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 10)
 		write(t, client, "was there")
 		l.Stall(ToServer)
@@ -129,7 +130,7 @@ func TestStall(t *testing.T) {
 }
 
 func TestStallBothAndResumeOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 0)
 		l.Stall()
 		write(t, client, "up")
@@ -146,7 +147,7 @@ func TestStallBothAndResumeOne(t *testing.T) {
 // Somebody who writes to a peer that closed behind a stall learns of it
 // when the answer comes through.
 func TestStallHidesAClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 0)
 		l.Stall(ToClient)
 		require.NoError(t, server.Close())
@@ -176,7 +177,7 @@ func TestStallHidesAClose(t *testing.T) {
 
 // Cutting a stalled link loses what had not arrived.
 func TestCutWhileStalled(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 0)
 		l.Stall()
 		write(t, client, "lost")
@@ -187,7 +188,7 @@ func TestCutWhileStalled(t *testing.T) {
 }
 
 func TestSlow(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		for _, rate := range []int{1, 10, 99, 1000, 12345} {
 			l, client, server := ends(t, 0)
 			l.Slow(rate, ToServer)
@@ -211,7 +212,7 @@ func TestSlow(t *testing.T) {
 
 // The rate can be changed while bytes are under way, and a full buffer slows the writer down.
 func TestSlowChanged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 100)
 		l.Slow(10)
 		start := time.Now()
@@ -232,7 +233,7 @@ func TestSlowChanged(t *testing.T) {
 }
 
 func TestSlowAndCutAfter(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 0)
 		l.Slow(10)
 		l.CutAfter(20, ToServer)
@@ -246,7 +247,7 @@ func TestSlowAndCutAfter(t *testing.T) {
 }
 
 func TestLatency(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 0)
 		l.Latency(time.Second, 0, ToServer)
 		start := time.Now()
@@ -271,7 +272,7 @@ func TestLatency(t *testing.T) {
 // Jitter is the same for the same seed, stays in its bounds, and keeps the order.
 func TestJitter(t *testing.T) {
 	arrivals := func(seed uint64) (all []time.Duration) {
-		synctest.Test(t, func(t *testing.T) {
+		bubbletest.Test(t, func(t *testing.T) {
 			l := newLink(1, 0, seed, localhost)
 			l.Latency(time.Second, time.Second)
 			start := time.Now()
@@ -294,7 +295,7 @@ func TestJitter(t *testing.T) {
 
 // F2: writes into a black hole succeed for ever, and nobody hears of the end.
 func TestBlackHole(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 10)
 		write(t, client, "arrived")
 		l.Stall()
@@ -316,7 +317,7 @@ func TestBlackHole(t *testing.T) {
 }
 
 func TestBlackHoleOneWay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 10)
 		l.BlackHole(ToServer)
 		write(t, client, "not this one, and it is longer than the buffer")
@@ -330,7 +331,7 @@ func TestBlackHoleOneWay(t *testing.T) {
 
 // A Write that waits for room is freed by a black hole.
 func TestBlackHoleFreesWrites(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		l, client, server := ends(t, 2)
 		done := make(chan struct{})
 		go func() {
@@ -347,7 +348,7 @@ func TestBlackHoleFreesWrites(t *testing.T) {
 
 // F1, F3: one end is gone and the other does not notice.
 func TestVanish(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		for _, vanish := range []func(*Link) (gone, left *Conn){
 			func(l *Link) (gone, left *Conn) { l.VanishClient(); return l.Client(), l.Server() },
 			func(l *Link) (gone, left *Conn) { l.VanishServer(); return l.Server(), l.Client() },
@@ -374,7 +375,7 @@ func TestVanish(t *testing.T) {
 func TestRandomFaults(t *testing.T) {
 	for seed := range uint64(300) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { randomFaults(t, seed) })
+			bubbletest.Test(t, func(t *testing.T) { randomFaults(t, seed) })
 		})
 	}
 }

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 )
 
@@ -79,7 +79,7 @@ func TestListenAgain(t *testing.T) {
 
 // A dial that nobody accepts ends with its context, or with the listener.
 func TestDialWaits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		n := NewNetwork()
 		l := n.Listen()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -97,7 +97,7 @@ func TestDialWaits(t *testing.T) {
 }
 
 func TestOnDial(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		n := NewNetwork()
 		l := n.Listen()
 		refusal := errors.New("no route to host")
@@ -155,7 +155,7 @@ func TestOnDialMayCall(t *testing.T) {
 
 // Links forgets a link when both of its ends are over, in whatever way.
 func TestLinksEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		n := NewNetwork()
 		l := n.Listen()
 		for name, end := range map[string]func(*Link){

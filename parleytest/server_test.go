@@ -8,9 +8,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
@@ -134,7 +134,7 @@ func TestLinks(t *testing.T) {
 // Neither a stalled client nor a dead one keeps the end of a test waiting, and a refused
 // one leaves nothing behind.
 func TestCleanup(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		t.Cleanup(func() { require.Zero(t, time.Since(start)) }) // runs last
 		s := newServer(t, parley.Options{Authenticator: parley.AuthenticatorFunc(func(r *http.Request) (parley.Identity, error) {
@@ -157,7 +157,7 @@ func TestCleanup(t *testing.T) {
 
 // Application code that does not return is reported.
 func TestCleanupReportsWhoDoesNotReturn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		fake := &fakeTB{TB: t}
 		t.Cleanup(func() {
@@ -215,7 +215,7 @@ func TestNewServerWithBadOptions(t *testing.T) {
 func TestInBubble(t *testing.T) {
 	require.False(t, inBubble())
 	require.Equal(t, 10*time.Second, NewServer(t, parley.Options{}).Timeout)
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		require.True(t, inBubble())
 		require.Equal(t, time.Minute, NewServer(t, parley.Options{}).Timeout)
 	})

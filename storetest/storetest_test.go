@@ -10,9 +10,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/require"
 
 	"github.com/parley-go/parley"
@@ -20,7 +20,7 @@ import (
 
 // config tests the memory store and what is made of it in these tests.
 func config() Config {
-	return Config{Bubble: synctest.Test, Wipe: func(t *testing.T, s parley.Store) {
+	return Config{Bubble: bubbletest.Test, Wipe: func(t *testing.T, s parley.Store) {
 		// After the grace, writes to another topic look after the disused ones.
 		time.Sleep(3 * time.Hour)
 		for range 1000 {
@@ -58,7 +58,7 @@ var errStopped = errors.New("stopped by FailNow")
 func failuresOf(t *testing.T, f func(t *testing.T, r *recorder)) []string {
 	t.Helper()
 	var r *recorder
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		r = &recorder{TB: t}
 		defer func() {
 			if p := recover(); p != nil && p != errStopped {

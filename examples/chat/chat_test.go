@@ -8,9 +8,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -167,7 +167,7 @@ func TestRefusals(t *testing.T) {
 // The whole way of a reminder, with the real time that it takes, but in a
 // bubble whose clock jumps.
 func TestRemind(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		c, err := newChat()
 		require.NoError(t, err)
 		over := wstest.Over(wstest.Serve(t, c.handler))

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -21,7 +22,7 @@ func (to told) notify(_ context.Context, userID string, r Reminder) error {
 }
 
 func TestRemindersComeInTime(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		to := make(told, 10)
 		rs := newReminders(to.notify)
 		began := time.Now()
@@ -42,7 +43,7 @@ func TestRemindersComeInTime(t *testing.T) {
 }
 
 func TestRemindersHaveLimits(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		rs := newReminders(make(told, maxReminders).notify)
 		defer rs.stop()
 		code := func(userID string) parley.Code {
@@ -70,7 +71,7 @@ func TestRemindersHaveLimits(t *testing.T) {
 }
 
 func TestRemindersStop(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		to := make(told)
 		rs := newReminders(to.notify)
 		_, err := rs.add("kim", time.Hour, "x")

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -132,7 +133,7 @@ func TestAnnouncement(t *testing.T) {
 
 // Who has received nothing gets an e-mail, once; who has received or read it gets none.
 func TestUndelivered(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		var mails bytes.Buffer
 		s, alice, end := inMemory(t, &mails)
 		defer end()

@@ -4,9 +4,9 @@ import (
 	"net/http"
 	"net/url"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/parley-go/parley/internal/bubbletest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -79,7 +79,7 @@ func TestLogout(t *testing.T) {
 
 // A session ends by time: the API and the open connection with it.
 func TestSessionExpires(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		s, alice, end := inMemory(t, t.Output())
 		defer end()
 		s.sessions.life = 10 * time.Minute
