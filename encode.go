@@ -2,6 +2,7 @@ package parley
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -53,9 +54,13 @@ func appendConnected(dst []byte, m connectedMessage) []byte {
 	return append(dst, '}')
 }
 
+// messageRoom is what a message takes besides the strings in it, if none of them needs an escape.
+const messageRoom = 104
+
 // appendRoomMessage appends a message to a room. timestamp is in milliseconds
 // since 1970, like every other one.
 func appendRoomMessage(dst []byte, room, userID, username string, content []byte, timestamp int64) []byte {
+	dst = slices.Grow(dst, messageRoom+len(room)+len(userID)+len(username)+len(content))
 	dst = append(dst, `{"type":"message","room":`...)
 	dst = appendJSONString(dst, room)
 	dst = append(dst, `,"userId":`...)
@@ -70,6 +75,7 @@ func appendRoomMessage(dst []byte, room, userID, username string, content []byte
 // appendPrivate appends a private message. senderID is "" if the application
 // itself sent it (P3.7).
 func appendPrivate(dst []byte, senderID string, message []byte, timestamp int64) []byte {
+	dst = slices.Grow(dst, messageRoom+len(senderID)+len(message))
 	dst = append(dst, `{"type":"private","senderId":`...)
 	dst = appendJSONString(dst, senderID)
 	dst = append(dst, `,"message":`...)
@@ -79,6 +85,7 @@ func appendPrivate(dst []byte, senderID string, message []byte, timestamp int64)
 
 // appendNotification appends a notification; id and kind are left out if they are "".
 func appendNotification(dst []byte, id, kind string, data []byte, timestamp int64) []byte {
+	dst = slices.Grow(dst, messageRoom+len(id)+len(kind)+len(data))
 	dst = append(dst, `{"type":"notification"`...)
 	dst = appendID(dst, id)
 	if kind != "" {
@@ -93,6 +100,7 @@ func appendNotification(dst []byte, id, kind string, data []byte, timestamp int6
 // appendBroadcast appends a broadcast. senderID is "" if the application
 // itself sent it (P3.7). clientID is left out if it is "" (P4.12).
 func appendBroadcast(dst []byte, senderID, clientID string, message []byte) []byte {
+	dst = slices.Grow(dst, messageRoom+len(senderID)+len(clientID)+len(message))
 	dst = append(dst, `{"type":"broadcast","senderId":`...)
 	dst = appendJSONString(dst, senderID)
 	if clientID != "" {

@@ -32,16 +32,16 @@ type frame struct {
 	wire []byte // header and payload, ready for the socket
 	head int    // length of the header in wire
 
-	epoch   string // position in its topic, "" and 0 for messages without one
-	offset  int64
-	restart bool // what was known of the topic before counts no more
+	epoch  string // position in its topic, "" and 0 for messages without one
+	offset int64
+	skip   *Conn  // connection that must not get it: the sender of a broadcast
+	resets string // a history that takes the place of what was known: its epoch; it ends at offset
+	key    string // signals only: newer frames of the same key replace this one
 
-	skip    *Conn  // connection that must not get it: the sender of a broadcast
-	v1Only  bool   // plain clients do not know this type (P1.2)
-	resets  string // a history that takes the place of what was known: its epoch; it ends at offset
-	hole    bool   // resets: the members were in this log before
-	rewound bool   // resets: the log has lost its end, so a member may have been further
-	key     string // signals only: newer frames of the same key replace this one
+	restart bool // what was known of the topic before counts no more
+	v1Only  bool // plain clients do not know this type (P1.2)
+	hole    bool // resets: the members were in this log before
+	rewound bool // resets: the log has lost its end, so a member may have been further
 
 	// round is the last one in which Hub.relieve has counted the frame; used by that only.
 	round uint32

@@ -60,9 +60,12 @@ func (m *packetMessage) check() error {
 
 // encode makes the payload. Messages are passed on as they are; nodes spend much of their time here.
 func (p packet) encode() []byte {
-	size := 128
+	size := 48 + len(p.Node)
 	for _, m := range p.Messages {
-		size += 160 + len(m.Data)
+		size += 16 + len(m.Data) + len(m.Key)
+		if m.Epoch != "" {
+			size += 96 + len(m.Epoch)
+		}
 	}
 	b := append(make([]byte, 0, size), `{"v":`...)
 	b = strconv.AppendInt(b, packetVersion, 10)
@@ -196,6 +199,7 @@ type positions struct {
 	unread  int64
 	version int64
 	offsets []int64
+	few     [4]int64 // what offsets mostly has
 }
 
 func (at *positions) parse(header []byte) bool {
@@ -208,6 +212,7 @@ func (at *positions) parse(header []byte) bool {
 		ok = ok && whole && len(digits) > 0
 		return n
 	}
+	at.offsets = at.few[:0]
 	at.unread, at.version, at.epoch = number(unread), number(version), string(epoch)
 	for more := true; more; {
 		var offset []byte

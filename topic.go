@@ -253,9 +253,12 @@ func (t *topic) deliver(batch []*publication) {
 	}
 }
 
+// positionRoom is what the members for its place take in a message, besides the epoch; in an inbox they are more.
+const positionRoom = 44
+
 func (p *publication) newFrame() *frame {
 	data := p.entry.message()
-	buf := newBuffer(len(data) + 128)
+	buf := newBuffer(len(data) + len(p.log.Epoch) + positionRoom)
 	switch {
 	case p.log.Epoch == "":
 		buf = append(buf, data...)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -179,7 +180,7 @@ func (r *receiver) receive(name, payload string) {
 			continue
 		}
 		if data == nil {
-			data = []byte(payload)
+			data = unsafe.Slice(unsafe.StringData(payload), len(payload)) // the client has made it for us, and keeps no string
 		}
 		sub.add(data)
 	}

@@ -20,6 +20,7 @@ type subscription struct {
 
 	mu      sync.Mutex // guards the fields below; never held while deliver runs
 	queue   [][]byte
+	one     [1][]byte // what queue begins in: mostly nothing else waits
 	bytes   int
 	lost    bool // deliver(nil) comes before the queue
 	running bool // a goroutine runs drain, or is about to
@@ -77,7 +78,7 @@ func (s *subscription) end() {
 
 func (s *subscription) clear() {
 	s.receiver.waiting.Add(-int64(s.bytes))
-	s.queue, s.bytes = nil, 0
+	s.queue, s.one[0], s.bytes = nil, nil, 0
 }
 
 func (s *subscription) start() {
@@ -132,7 +133,7 @@ func (s *subscription) next() (payload []byte, ok bool) {
 		return nil, true
 	}
 	if len(s.queue) == 0 {
-		s.queue, s.running = nil, false
+		s.queue, s.running = s.one[:0], false
 		return nil, false
 	}
 	payload, s.queue[0] = s.queue[0], nil
