@@ -173,11 +173,13 @@ func (l *line) appendArgs(j *job) []any {
 			args = append(args, &names[i])
 		}
 	}
-	if j.quick {
-		args = append(args, l.store.publishCommand())
-	} else {
-		args = append(args, newEpoch(), l.store.publishCommand())
+	switch {
+	case !j.quick:
+		args = append(args, newEpoch())
+	case len(j.parts) > 1:
+		args = append(args, "")
 	}
+	args = append(args, l.store.publishCommand())
 	for _, p := range j.parts {
 		size := 0
 		for _, r := range p.requests {
@@ -203,9 +205,9 @@ func (p *part) keys() []string {
 	case !p.job.quick:
 		return p.names.keys[:]
 	case p.keyed:
-		return p.names.keys[:5]
+		return p.names.keys[:4]
 	}
-	return p.names.keys[:3]
+	return p.names.keys[:2]
 }
 
 // topicNames is what a run of the Append script needs to know of a topic.
@@ -218,8 +220,8 @@ type topicNames struct {
 	skip    int // how often it is not asked
 }
 
-// logParts are the keys of a topic that the Append scripts use, in this order: the first three always, the next two for keys.
-var logParts = [...]string{"log", "messages", "info", "keys0", "keys1", "due", "ends"}
+// logParts are the keys of a topic that the Append scripts use, in this order: lua/quick.lua the first two always, the next two for keys.
+var logParts = [...]string{"log", "messages", "keys0", "keys1", "info", "due", "ends"}
 
 // maxNames is how many topics a line knows the names for.
 const maxNames = 4096

@@ -42,14 +42,21 @@ func parsePage(reply any) (page parley.Page, err error) {
 	page.Unread, page.Version, page.Truncated = int(p.number(list[3])), p.number(list[4]), p.number(list[5])
 	now, from := p.number(list[6]), p.number(list[7])
 	data, infos, marks := p.list(list[8]), p.list(list[9]), p.list(list[10])
-	if len(data) != len(infos) {
+	if len(infos) > 0 && len(data) != len(infos) {
 		return page, errReply
 	}
 	if len(data) > 0 {
 		page.Entries = make([]parley.Entry, len(data))
 	}
 	for i := range data {
-		page.Entries[i] = p.entry(from+int64(i), now, p.text(data[i]), p.text(infos[i]))
+		var info string
+		text := p.text(data[i])
+		if len(infos) > 0 {
+			info = p.text(infos[i])
+		} else {
+			info, text, _ = strings.Cut(text, "\n")
+		}
+		page.Entries[i] = p.entry(from+int64(i), now, text, info)
 	}
 	for i := range marks {
 		info := p.info(p.text(marks[i]))
@@ -66,7 +73,7 @@ func parsePage(reply any) (page parley.Page, err error) {
 	return page, p.err
 }
 
-// entry makes an Entry of the elements of messages and info.
+// entry makes an Entry of its data and what is known of it.
 func (p *parser) entry(offset, now int64, data, text string) parley.Entry {
 	info := p.info(text)
 	e := parley.Entry{Offset: offset, Time: info.time}
@@ -76,7 +83,7 @@ func (p *parser) entry(offset, now int64, data, text string) parley.Entry {
 	return e
 }
 
-// entryInfo is an element of info, taken apart; see lua/log.lua.
+// entryInfo is what is known of an entry; see lua/log.lua.
 type entryInfo struct {
 	time, expires int64
 	state         string

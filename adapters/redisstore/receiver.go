@@ -180,10 +180,18 @@ func (r *receiver) receive(name, payload string) {
 			continue
 		}
 		if data == nil {
-			data = unsafe.Slice(unsafe.StringData(payload), len(payload)) // the client has made it for us, and keeps no string
+			data = bytesOf(payload)
 		}
 		sub.add(data)
 	}
+}
+
+// bytesOf returns what is in a string that the client has made for us, and that nobody else keeps. It is never nil.
+func bytesOf(s string) []byte {
+	if s == "" {
+		return []byte{}
+	}
+	return unsafe.Slice(unsafe.StringData(s), len(s))
 }
 
 // laneOf returns the lane of a node. It is called with mu held.

@@ -24,16 +24,18 @@ if l.top == 0 then
 end
 
 -- keys are remembered in the hash of their window, and looked up in that of the one before, too.
-local wanted, known, given = {}, {}, {}
+local wanted, known, given, stated = {}, {}, {}, false
 local i = 7
 while i <= #ARGV do
   local n = tonumber(ARGV[i])
   for e = 0, n - 1 do
     local key = ARGV[i + 3 + 4 * e]
     if key ~= '' then wanted[#wanted + 1] = key end
+    stated = stated or string.find(ARGV[i + 5 + 4 * e], ' ', 1, true)
   end
   i = i + 3 + 4 * n
 end
+if stated and l.marked == 0 then call('LLEN', INFO) end
 local turn = max(floor(now / WINDOW), l.window)
 local current, previous = KEYS[5 + turn % 2], KEYS[6 - turn % 2]
 if l.top > 0 then
@@ -55,15 +57,15 @@ if l.top == 0 then
   call('DEL', unpack(clean)) -- what a log that was evicted has left behind
   if leases > 0 then l.room = now + leases end
 end
+if stated and l.marked == 0 then divide(l) end
 
 local answers, notes, dues, awaited = {}, {}, {}, false
 
 local today = string.format('%.0f ', now)
--- info returns the element of info for an entry.
+-- info returns the times and the state of an entry.
 local function info(arg, key, nth)
   local time, state, ttl, receive = match(arg, '^(%S+) (%a) (%d+) (%d+)$')
   if not time then return today .. arg end
-  l.marked = 1
   ttl, receive = tonumber(ttl), tonumber(receive)
   local expires = 0
   if ttl > 0 then
@@ -92,8 +94,12 @@ while i <= #ARGV do
     else
       l.top = l.top + 1
       offsets[e], published[e] = l.top, l.top
-      data[#data + 1] = ARGV[i + 1]
-      infos[#infos + 1] = info(ARGV[i + 2], key, e)
+      local text = info(ARGV[i + 2], key, e)
+      if l.marked == 1 then
+        data[#data + 1], infos[#infos + 1] = ARGV[i + 1], text
+      else
+        data[#data + 1] = text .. '\n' .. ARGV[i + 1]
+      end
       l.bytes = l.bytes + #ARGV[i + 1]
       if key ~= '' then
         known[key] = l.top
@@ -139,7 +145,7 @@ if age > 0 then
   if l.fresh or l.age ~= age or l.ends < now + age then
     l.ends = now + age + floor(age / 4)
     call('PEXPIREAT', MSGS, l.ends)
-    call('PEXPIREAT', INFO, l.ends)
+    if l.marked == 1 then call('PEXPIREAT', INFO, l.ends) end
     awaited = true
   end
   if awaited then call('PEXPIREAT', DUE, l.ends) end

@@ -1,10 +1,10 @@
 -- What the scripts about the log of a topic have in common.
--- KEYS: 1 log (hash), 2 messages (list), 3 info (list, in parallel to messages).
+-- KEYS: 1 log (hash), 2 messages (list), 3 info (list, in parallel to messages; only if the log is marked).
 --
--- An element of info is "<at> <time>", where at is when the entry was appended by the clock of
--- Redis and time is Entry.Time, or, if a mark or a time can change what becomes of it,
--- "<at> <time> <state> <expires> <key>". States: u unread, r read, a archived, n not counted,
--- x expired. expires is 0 for an entry without TTL. All times are in milliseconds since 1970.
+-- In most logs a message is "<at> <time>", a line feed, and the data; at is when the entry was appended by the clock of
+-- Redis, and time is Entry.Time. In logs that are marked, because a mark or a time could change what becomes of an entry, a message is the
+-- data alone, and an element of info is "<at> <time>" or "<at> <time> <state> <expires> <key>". States: u unread, r read, a archived,
+-- n not counted, x expired. expires is 0 for an entry without TTL. All times are in milliseconds since 1970.
 local LOG, MSGS, INFO = KEYS[1], KEYS[2], KEYS[3]
 local call, match, floor, max, min = redis.call, string.match, math.floor, math.max, math.min
 local HOUR, FOREVER = 3600000, 9e15
@@ -29,7 +29,7 @@ end
 -- load returns the log, or nil if there is none. If the server has not the history with which the log was
 -- begun, the last entries may be missing, and their offsets would be given again: then the epoch becomes fresh. Nothing
 -- else changes, and where nothing can be written not even that.
---   first     offset of the first entry; n how many there are; skip how many are left before them in both lists, because quick.lua
+--   first     offset of the first entry; n how many there are; skip how many are left before them in the list, because quick.lua
 --             does not remove one each time. The hash has the offset of the first element.
 --   changes   how many Marks have changed something
 --   soonest   a time before which no TTL passes; 0: none will
@@ -37,7 +37,7 @@ end
 --   room      when the last lease in the room ends
 --   ends      when messages and info go for good; 0: never
 --   dies      when the whole log goes; 0: never
---   marked    1 if an element of info has a state
+--   marked    1 if there is a list info, because an entry has, or had, a state
 --   window    which of the two hashes of keys is in use
 --   plain     what is kept, and the history, if there have been no states; then quick.lua may append
 --   calm      until when it may, because nothing grows too old before
@@ -58,7 +58,8 @@ local function load(fresh)
     end
   end
   l.n = l.top - l.first + 1
-  local n, m = call('LLEN', MSGS), call('LLEN', INFO)
+  local n = call('LLEN', MSGS)
+  local m = l.marked == 1 and call('LLEN', INFO) or n
   if n ~= l.n or m ~= l.n then
     -- They have reached their end, or Redis has evicted them for want of memory.
     l.lost = n + m > 0
@@ -72,7 +73,7 @@ local function load(fresh)
 end
 
 -- at returns when the i-th entry was appended, counted from 0.
-local function at(l, i) return tonumber(match(call('LINDEX', INFO, l.skip + i), '^%d+')) end
+local function at(l, i) return tonumber(match(call('LINDEX', l.marked == 1 and INFO or MSGS, l.skip + i), '^%d+')) end
 
 -- aged returns how many entries are too old.
 local function aged(l)

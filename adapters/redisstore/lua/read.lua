@@ -1,6 +1,6 @@
 -- Read. ARGV: 1 an epoch, if there is none yet; 2 direction, f or b; 3 after or before; 4 limit; 5 marks, 1 or 0.
 -- Returns epoch, top, first, unread, version, truncated, now, the offset of the first entry returned,
--- and lists of data, of info, and of the info of the whole log if marks are asked for.
+-- and lists of messages, of info, and of the info of the whole log if marks are asked for. Without info the messages have the times in them.
 local l = load(ARGV[1])
 if not l then
   born(ARGV[1])
@@ -28,7 +28,7 @@ local data, info, marks = {}, {}, {}
 if n > 0 then
   local place = l.skip + from - l.first
   data = call('LRANGE', MSGS, place, place + n - 1)
-  info = call('LRANGE', INFO, place, place + n - 1)
+  if l.marked == 1 then info = call('LRANGE', INFO, place, place + n - 1) end
 end
 if ARGV[5] == '1' and l.marked == 1 and l.n > old then marks = call('LRANGE', INFO, old, -1) end
 return {l.epoch, l.top, first, unread, l.top + l.changes, l.truncated, now, from, data, info, marks}

@@ -7,16 +7,35 @@ local function forget(offsets)
   slices(offsets, function(...) call('ZREM', DUE, ...) end)
 end
 
+-- headed returns how many bytes come before the data in an element of messages that has the times in it.
+local function headed(v) return string.find(v, '\n', 1, true) or 0 end
+
+-- divide makes a log a marked one.
+local function divide(l)
+  l.marked = 1
+  local infos = call('LRANGE', MSGS, 0, -1)
+  call('DEL', MSGS, INFO)
+  if #infos == 0 then return end
+  local data = {}
+  for i, v in ipairs(infos) do
+    local last = headed(v)
+    data[i], infos[i] = string.sub(v, last + 1), string.sub(v, 1, last - 1)
+  end
+  slices(data, function(...) call('RPUSH', MSGS, ...) end)
+  slices(infos, function(...) call('RPUSH', INFO, ...) end)
+  l.fresh = true -- they are to end when the log does
+end
+
 -- pop removes the n oldest entries. lost says that it is for want of space, so that
 -- clients are to be told about those that were unread.
 local function pop(l, n, lost)
   local gone = {}
   while n > 0 do
     local c = min(n, 1000)
-    local data, infos = call('LPOP', MSGS, c), call('LPOP', INFO, c)
+    local data, infos = call('LPOP', MSGS, c), l.marked == 1 and call('LPOP', INFO, c)
     for i = 1, c do
-      l.bytes = l.bytes - #data[i]
-      local state = l.marked == 1 and match(infos[i], '^%d+ %-?%d+ (%a)')
+      l.bytes = l.bytes - #data[i] + (infos and 0 or headed(data[i]))
+      local state = infos and match(infos[i], '^%d+ %-?%d+ (%a)')
       if state then
         local offset = l.first + i - 1
         gone[#gone + 1] = offset

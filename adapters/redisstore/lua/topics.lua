@@ -1,5 +1,5 @@
 -- Append for one or several topics, each by its callers. What comes before this is the function whole, which does it for one.
--- KEYS: for each topic log, messages, info, two hashes of keys, due, and leases of the room.
+-- KEYS: for each topic log, messages, two hashes of keys, info, due, and leases of the room.
 -- ARGV: 1 an epoch, for logs that need one; 2 how to publish; then for each topic: "<messages> <bytes> <age> " to keep,
 -- how many arguments follow; and for each caller as append.lua has them.
 -- Returns for each topic what append.lua returns; or, of several topics, "!" and why it has failed.
@@ -7,7 +7,7 @@ local function append(k, keep, a, last)
   local messages, bytes, age = string.match(keep, '(%d+) (%d+) (%d+)')
   local args = {ARGV[1], messages, bytes, age, ARGV[2], string.sub(KEYS[k], 1, -4) .. 'live'}
   for i = a, last do args[#args + 1] = ARGV[i] end
-  return whole({KEYS[k], KEYS[k + 1], KEYS[k + 2], KEYS[k + 5], KEYS[k + 3], KEYS[k + 4], KEYS[k + 6]}, args)
+  return whole({KEYS[k], KEYS[k + 1], KEYS[k + 4], KEYS[k + 5], KEYS[k + 2], KEYS[k + 3], KEYS[k + 6]}, args)
 end
 
 local answers, a = {}, 3
