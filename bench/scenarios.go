@@ -38,7 +38,7 @@ func (c *config) scenarios() []scenario {
 			if c.mode != "both" && c.mode != what {
 				continue
 			}
-			for _, window := range []int{1, 16, 64} {
+			for _, window := range []int{1, 16, 64, 1024} {
 				s := base
 				s.Scenario, s.Room, s.Window = "fanout", what == "room", window
 				all = append(all, scenario{name: fanoutName(what, window), spec: s})
@@ -86,7 +86,7 @@ func redisName(rooms int, api bool, window int) string {
 func (c *config) redisVariants(each func(name string, rooms int, api bool, window int)) {
 	for _, rooms := range []int{1, c.rooms} {
 		for _, api := range []bool{false, true} {
-			for _, window := range []int{1, 16, 64} {
+			for _, window := range []int{1, 16, 64, 1024} {
 				each(redisName(rooms, api, window), rooms, api, window)
 			}
 		}
