@@ -36,8 +36,7 @@ func (c *Conn) onMessage(in *inbound) (answer, error) {
 	if c.hub.closing.Load() {
 		return answer{}, ErrClosed
 	}
-	r, err := m.topic.publish(c.ctx, m.topic.publication(data, c.key(in.ID)))
-	return answer{result: r}, err
+	return c.launch(m.topic, m.topic.publication(data, c.key(in.ID)), in.ID)
 }
 
 // key makes the idempotency key of a message: an id counts for its sender only.

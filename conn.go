@@ -66,6 +66,7 @@ type Conn struct {
 	sock     socket
 	out      outbox
 	drops    drops
+	flights  flights
 	inAll    sub // membership in the broadcast topic
 	inbox    *membership
 	ctx      context.Context
@@ -245,6 +246,7 @@ func (c *Conn) serve() {
 	c.working(func() { started = c.start() })
 	if started {
 		code, reason = c.readAll()
+		c.flights.settle(c.ctx)
 	}
 }
 

@@ -163,7 +163,7 @@ func (d *direct) say(t testing.TB, v any) []message {
 	return d.wire.messages(t)
 }
 
-// do handles a message as if the client had sent it.
+// do handles a message as if the client had sent it, and waits for the answer.
 func (d *direct) do(t testing.TB, v any) {
 	t.Helper()
 	p, isText := v.(string)
@@ -173,6 +173,7 @@ func (d *direct) do(t testing.TB, v any) {
 		p = string(data)
 	}
 	require.True(t, d.handle([]byte(p)))
+	d.flights.settle(d.ctx)
 }
 
 // settle waits until everything queued is written.

@@ -42,6 +42,9 @@ var actions = map[string]action{
 func (c *Conn) handle(p []byte) bool {
 	var in inbound
 	err := decode(p, &in)
+	if (err != nil || in.Type != "message") && !c.flights.settle(c.ctx) {
+		return true // what a client sent before its end, but was not carried out, is not
+	}
 	allowed, abuse := c.allow(len(p), in.Type)
 	switch {
 	case abuse:
@@ -51,6 +54,7 @@ func (c *Conn) handle(p []byte) bool {
 		return true
 	}
 	if !allowed {
+		c.flights.settle(c.ctx)
 		c.hub.stats.rateLimited.Add(1)
 		c.refuse(in.ID, NewError(CodeRateLimited, "too many messages: slow down to "+
 			strconv.FormatFloat(c.hub.opts.RateLimit, 'f', -1, 64)+" a second"))
@@ -63,16 +67,26 @@ func (c *Conn) handle(p []byte) bool {
 		return true
 	}
 	a, failed := act(c, &in)
-	switch {
-	case failed != nil:
-		c.refuse(in.ID, c.clientError(failed, in.Type))
-	case in.ID != "" && !a.done:
-		if mutant("answers") {
-			_ = c.push(newFrame(appendAck(newBuffer(96), in.ID, a.result.Epoch, a.result.Offset, a.result.Duplicate)))
-		}
-		_ = c.push(newFrame(appendAck(newBuffer(96), in.ID, a.result.Epoch, a.result.Offset, a.result.Duplicate)))
+	if failed != nil {
+		c.flights.settle(c.ctx)
+	}
+	if failed != nil || !a.done {
+		c.respond(in.ID, in.Type, a.result, failed)
 	}
 	return true
+}
+
+// respond answers what a client has sent.
+func (c *Conn) respond(id, typ string, r Result, failed error) {
+	switch {
+	case failed != nil:
+		c.refuse(id, c.clientError(failed, typ))
+	case id != "":
+		if mutant("answers") {
+			_ = c.push(newFrame(appendAck(newBuffer(96), id, r.Epoch, r.Offset, r.Duplicate)))
+		}
+		_ = c.push(newFrame(appendAck(newBuffer(96), id, r.Epoch, r.Offset, r.Duplicate)))
+	}
 }
 
 const (

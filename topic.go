@@ -84,6 +84,20 @@ type publication struct {
 	frame *frame
 	err   error
 	done  chan struct{} // receives one value when the fields above are final
+
+	// Instead of somebody who waits for done: the connection that is answered, and the id that it has given the message.
+	sender *Conn
+	sentAs string
+}
+
+// finish tells whoever waits for p that its fields are final.
+func (p *publication) finish() {
+	switch {
+	case p.done != nil:
+		p.done <- struct{}{}
+	case p.sender != nil:
+		p.sender.landed(p)
+	}
 }
 
 // publish queues p and returns when it was fanned out, refused, or ctx ended;
@@ -201,14 +215,12 @@ func (t *topic) take() []*publication {
 func (t *topic) process(batch []*publication) {
 	t.deliver(batch)
 	for _, p := range batch {
-		if p.done != nil && !p.waits {
-			p.done <- struct{}{}
+		if !p.waits {
+			p.finish()
 		}
 	}
 	for _, p := range t.arrived {
-		if p.done != nil {
-			p.done <- struct{}{}
-		}
+		p.finish()
 	}
 	t.arrived = nil
 	t.carry(batch)
