@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,14 +13,25 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// flying is a client in rooms a and b, with a Store in which Appends to rooms take a second, and notes how many entries they have.
-func flying(t *testing.T, opts Options) (s *server, c *rawClient, store *hookStore, appended *[]string) {
-	store, appended = newHookStore(), new([]string)
+// flying is a client in rooms a and b, with a Store in which Appends take a second. appended returns their topics and how many entries
+// they have had, since it was called last.
+func flying(t *testing.T, opts Options) (s *server, c *rawClient, store *hookStore, appended func() []string) {
+	var mu sync.Mutex
+	var all []string
+	appended = func() (since []string) {
+		mu.Lock()
+		defer mu.Unlock()
+		since, all = all, nil
+		return since
+	}
+	store = newHookStore()
 	store.onAppend = func(ctx context.Context, topic string, entries []Entry, next func() (Log, error)) (Log, error) {
 		if err := sleep(ctx, time.Second); err != nil {
 			return Log{}, err
 		}
-		*appended = append(*appended, fmt.Sprint(topic, " ", len(entries)))
+		mu.Lock()
+		all = append(all, fmt.Sprint(topic, " ", len(entries)))
+		mu.Unlock()
 		return next()
 	}
 	opts.Store = store
@@ -75,7 +87,8 @@ func TestMessagesFlyTogether(t *testing.T) {
 		start := time.Now()
 		c.write([]byte(sayIn("a", 1, 2, 3, 4, 5)))
 		require.Equal(t, []string{"1", "2", "3", "4", "5"}, answers(c, 5))
-		require.LessOrEqual(t, len(*appended), 2, "%v: the first may go alone", *appended)
+		all := appended()
+		require.LessOrEqual(t, len(all), 2, "%v: the first may go alone", all)
 		require.LessOrEqual(t, time.Since(start), 2*time.Second)
 	})
 }
@@ -87,7 +100,7 @@ func TestOthersWaitForFlights(t *testing.T) {
 		c.write([]byte(sayIn("a", 1, 2) + sayIn("b", 3) + sayIn("nowhere", 4) + sayIn("a", 5) + string(rawText(`{"type":"message","id":"6"}`)) +
 			sayIn("a", 7) + string(rawText(`{"type":"ping"}`)) + sayIn("a", 8) + string(rawText(`{`))))
 		require.Equal(t, []string{"1", "2", "3", "4 not_member", "5", "6 bad_request", "7", "pong", "8", " bad_json"}, answers(c, 10))
-		require.Regexp(t, `^\[(room/a 1 room/a 1|room/a 2) room/b 1 room/a 1 room/a 1 room/a 1\]$`, fmt.Sprint(*appended))
+		require.Regexp(t, `^\[(room/a 1 room/a 1|room/a 2) room/b 1 room/a 1 room/a 1 room/a 1\]$`, fmt.Sprint(appended()))
 	})
 }
 
@@ -103,21 +116,21 @@ func TestFlightsAreBounded(t *testing.T) {
 		got := answers(c, 100)
 		require.Equal(t, "0", got[0])
 		require.Equal(t, "99", got[99])
-		for _, a := range *appended {
+		all := appended()
+		for _, a := range all {
 			var n int
 			_, err := fmt.Sscanf(a, "room/a %d", &n)
 			require.NoError(t, err)
 			require.LessOrEqual(t, n, 32)
 		}
-		require.Less(t, len(*appended), 12)
+		require.Less(t, len(all), 12)
 
-		*appended = nil
 		large := `{"type":"message","room":"a","content":"` + strings.Repeat("x", 20<<10) + `","id":"l"}`
 		for range 6 {
 			c.text(large)
 		}
 		require.Len(t, answers(c, 6), 6)
-		for _, a := range *appended {
+		for _, a := range appended() {
 			require.Contains(t, []string{"room/a 1", "room/a 2", "room/a 3"}, a)
 		}
 
@@ -141,7 +154,7 @@ func TestFlightsAtTheEnd(t *testing.T) {
 
 		c = s.raw("X-User", "kim", "Sec-WebSocket-Protocol", subprotocolV1)
 		enter(c, "a")
-		*appended = nil
+		appended()
 		c.write([]byte(sayIn("a", 3) + string(rawText(`{"type":"broadcast","message":1,"id":"4"}`))))
 		synctest.Wait()
 		n, err := s.DisconnectUser(t.Context(), "kim", "bye")
@@ -150,6 +163,6 @@ func TestFlightsAtTheEnd(t *testing.T) {
 		code, _ := c.closeFrame()
 		require.Equal(t, CloseDisconnected, code)
 		time.Sleep(5 * time.Second)
-		require.Equal(t, []string{"room/a 1"}, *appended)
+		require.Equal(t, []string{"room/a 1"}, appended())
 	})
 }
