@@ -183,7 +183,8 @@ type Hooks struct {
 	// no receipts. What Options.Inbox pushed out, or what expired, before the time was over is not told.
 	Undelivered func(ctx context.Context, u Undelivered) error
 	// Message runs before a client's room message, private message or
-	// broadcast is accepted, after Authorize. An error refuses it, see Error.
+	// broadcast is accepted, after Authorize. An error refuses it, see Error. It runs for one message of
+	// a connection at a time, in order; messages to the same room before it may not be stored yet.
 	Message func(ctx context.Context, c *Conn, m ClientMessage) error
 }
 
