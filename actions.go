@@ -15,7 +15,11 @@ func (c *Conn) member(in *inbound) (*membership, error) {
 	if in.Room == "" {
 		return nil, NewError(CodeNotMember, `not in a room: join one first, with {"type":"join","room":...}`)
 	}
-	return nil, NewError(CodeNotMember, fmt.Sprintf("not a member of room %q: join it first", in.Room))
+	return nil, notMember(in.Room)
+}
+
+func notMember(room string) *Error {
+	return NewError(CodeNotMember, fmt.Sprintf("not a member of room %q: join it first", room))
 }
 
 func (c *Conn) onMessage(in *inbound) (answer, error) {
@@ -36,7 +40,7 @@ func (c *Conn) onMessage(in *inbound) (answer, error) {
 	if c.hub.closing.Load() {
 		return answer{}, ErrClosed
 	}
-	return c.launch(m.topic, m.topic.publication(data, c.key(in.ID)), in.ID)
+	return c.launch(in, m, data)
 }
 
 // key makes the idempotency key of a message: an id counts for its sender only.

@@ -20,7 +20,7 @@ type Broker interface {
 	// Subscribe starts calling deliver with the payloads of topic. When it
 	// returns without an error, every payload published from then on by any
 	// node is underway. The calls for one subscription come one at a time.
-	// deliver returns quickly and must not be given a payload that changes later.
+	// deliver returns quickly, does not change the payload, and must not be given one that changes later.
 	// ctx bounds the call, not the subscription, which outlives losses of the connection: the Broker connects and
 	// subscribes again by itself, for ever.
 	//

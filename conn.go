@@ -246,7 +246,7 @@ func (c *Conn) serve() {
 	c.working(func() { started = c.start() })
 	if started {
 		code, reason = c.readAll()
-		c.flights.settle(c.ctx)
+		c.landing()
 	}
 }
 

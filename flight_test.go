@@ -166,3 +166,60 @@ func TestFlightsAtTheEnd(t *testing.T) {
 		require.Equal(t, []string{"room/a 1"}, appended())
 	})
 }
+
+// Who is removed from a room while a message waits for others, is not in it when that is its turn.
+func TestRemovedWhileAMessageWaits(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, c, _, appended := flying(t, Options{RateLimit: -1})
+		c.write([]byte(sayIn("a", 1, 2) + sayIn("b", 3)))
+		synctest.Wait()
+		n, err := s.Room("b").RemoveUser(t.Context(), "kim", "enough")
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Equal(t, []string{"1", "2", "3 not_member"}, answers(c, 3))
+		require.NotContains(t, fmt.Sprint(appended()), "room/b")
+
+		ids := make([]int, 40)
+		for i := range ids {
+			ids[i] = i
+		}
+		c.write([]byte(sayIn("a", ids...)))
+		synctest.Wait()
+		_, err = s.Room("a").RemoveUser(t.Context(), "kim", "enough")
+		require.NoError(t, err)
+		got := answers(c, 40)
+		require.Equal(t, []string{"31", "32 not_member", "33 not_member"}, got[31:34], "%v", got)
+	})
+}
+
+// A connection whose client has closed it is not taken for dead while its messages are stored.
+func TestGoodbyeWhileMessagesFly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		ended := make(chan CloseCode, 1)
+		_, c, _, _ := flying(t, Options{PingInterval: 200 * time.Millisecond, Hooks: Hooks{
+			Disconnect: func(_ *Conn, code CloseCode) { ended <- code },
+		}})
+		c.write(append([]byte(sayIn("a", 1, 2)), rawClose(CloseNormal, "")...))
+		require.Equal(t, CloseNormal, <-ended)
+	})
+}
+
+// One that has landed is answered behind those before it. A message holds its topic no longer than it flies.
+func TestFlightsAreAnsweredInOrder(t *testing.T) {
+	var a flights
+	room := &topic{}
+	var all []*flight
+	for range 3 {
+		f := &flight{size: 10}
+		require.True(t, a.enter(t.Context(), room, f))
+		all = append(all, f)
+	}
+	require.Empty(t, a.land(all[1]))
+	a.cancel(all[2])
+	ready := a.land(all[0])
+	require.Equal(t, all[:2], ready)
+	a.answered(ready)
+	require.Zero(t, a.bytes)
+	require.Nil(t, a.topic)
+	require.True(t, a.settle(t.Context()))
+}

@@ -91,10 +91,14 @@ func (c *Conn) readMessage(r io.Reader, buf *[]byte) ([]byte, error) {
 	}
 }
 
+// landing waits for what was sent before the connection ends: it is stored, and answered where there is still somebody to be
+// answered, before Disconnect.
+func (c *Conn) landing() { c.working(func() { c.flights.settle(c.ctx) }) }
+
 // tooLarge says why the connection ends, and reads the rest of the message,
 // until the close timeout: else the reset of the socket would overtake what we say.
 func (c *Conn) tooLarge(rest io.Reader) (CloseCode, string) {
-	c.flights.settle(c.ctx)
+	c.landing()
 	text := fmt.Sprintf("message is larger than %d bytes", c.hub.opts.MaxMessageSize)
 	c.refuse("", NewError(CodeTooLarge, text+": send smaller ones"))
 	c.end(CloseTooLarge, text)
@@ -105,7 +109,7 @@ func (c *Conn) tooLarge(rest io.Reader) (CloseCode, string) {
 // readFailed finds the close code for a read error. If the library has sent a
 // close frame already, ours is not sent.
 func (c *Conn) readFailed(err error) (CloseCode, string) {
-	c.flights.settle(c.ctx) // what was sent before the end is answered before it
+	c.landing()
 	code := CloseCode(websocket.CloseStatus(err))
 	switch {
 	case code == CloseCode(websocket.StatusNoStatusRcvd):

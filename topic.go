@@ -85,9 +85,7 @@ type publication struct {
 	err   error
 	done  chan struct{} // receives one value when the fields above are final
 
-	// Instead of somebody who waits for done: the connection that is answered, and the id that it has given the message.
-	sender *Conn
-	sentAs string
+	flight *flight // instead of somebody who waits for done
 }
 
 // finish tells whoever waits for p that its fields are final.
@@ -95,8 +93,8 @@ func (p *publication) finish() {
 	switch {
 	case p.done != nil:
 		p.done <- struct{}{}
-	case p.sender != nil:
-		p.sender.landed(p)
+	case p.flight != nil:
+		p.flight.land()
 	}
 }
 

@@ -96,3 +96,51 @@ func TestForeignKeyWhereALogIsDivided(t *testing.T) {
 	}
 	require.EqualValues(t, 6, appendKey(t, s, "room/1", 6).Offset, "without states it is not needed")
 }
+
+// S38: a log without a second list leaves alone what another application has in its place, whatever is done to it.
+func TestForeignKeyBesideALog(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s, client := newStore(t, server.Client()), server.Client()
+	const info = "parley:{t/room/1}:info"
+	theirs := func() time.Duration {
+		t.Helper()
+		require.Equal(t, "theirs", client.Get(t.Context(), info).Val())
+		return client.TTL(t.Context(), info).Val()
+	}
+	_, err := s.Read(t.Context(), "room/1", parley.Query{Limit: 1}) // the log begins
+	require.NoError(t, err)
+	require.NoError(t, client.Set(t.Context(), info, "theirs", time.Hour).Err())
+	_, err = s.Append(t.Context(), "room/1", keep80, []parley.Entry{{Data: []byte(`{}`)}})
+	require.ErrorContains(t, err, "Options.Prefix", "a new log would remove what an old one has left there")
+	require.Positive(t, theirs())
+	require.NoError(t, client.Del(t.Context(), info).Err())
+	for n := range 5 {
+		appendKey(t, s, "room/1", n)
+	}
+	require.NoError(t, client.Set(t.Context(), info, "theirs", time.Hour).Err())
+	require.NoError(t, client.LPop(t.Context(), "parley:{t/room/1}:messages").Err())
+	appendKey(t, s, "room/1", 6)
+	require.Positive(t, theirs(), "a list that was cut")
+	_, err = s.Append(t.Context(), "room/1", parley.Retention{Messages: 80}, []parley.Entry{{Data: []byte(`{}`)}})
+	require.NoError(t, err)
+	require.Positive(t, theirs(), "a log that stays for ever")
+}
+
+// F66: without memory a log is not divided either.
+func TestNoMemoryToDivide(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	s, client := newStore(t, server.Client()), server.Client()
+	for n := range 5 {
+		appendKey(t, s, "room/1", n)
+	}
+	before := dump(t, client, "parley:{t/room/1}:*")
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	for range 2 {
+		_, err := s.Append(t.Context(), "room/1", keep80, []parley.Entry{{Data: []byte(`{}`), Unread: true}})
+		require.ErrorContains(t, err, "maxmemory")
+	}
+	require.NoError(t, client.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	require.Equal(t, before, dump(t, client, "parley:{t/room/1}:*"))
+}

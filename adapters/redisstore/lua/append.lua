@@ -35,7 +35,7 @@ while i <= #ARGV do
   end
   i = i + 3 + 4 * n
 end
-if stated and l.marked == 0 then call('LLEN', INFO) end
+if l.marked == 0 and (stated or l.top == 0) then call('LLEN', INFO) end
 local turn = max(floor(now / WINDOW), l.window)
 local current, previous = KEYS[5 + turn % 2], KEYS[6 - turn % 2]
 if l.top > 0 then
@@ -156,7 +156,7 @@ if age > 0 then
   end
 elseif l.dies ~= 0 or l.ends ~= 0 then
   l.ends, l.dies = 0, 0
-  for _, key in ipairs({LOG, MSGS, INFO, DUE}) do call('PERSIST', key) end
+  for _, key in ipairs({LOG, MSGS, DUE, l.marked == 1 and INFO or nil}) do call('PERSIST', key) end
 end
 l.age = age
 l.plain = string.format('%.0f %.0f %.0f ', keep, bytes, age) .. server()

@@ -14,8 +14,9 @@ local function headed(v) return string.find(v, '\n', 1, true) or 0 end
 local function divide(l)
   l.marked = 1
   local infos = call('LRANGE', MSGS, 0, -1)
-  call('DEL', MSGS, INFO)
   if #infos == 0 then return end
+  call('HSET', LOG, 'marked', 1) -- without memory this is refused, and so all that follows
+  call('DEL', MSGS, INFO)
   local data = {}
   for i, v in ipairs(infos) do
     local last = headed(v)
@@ -79,7 +80,7 @@ local function settle(l)
     l.epoch, l.refused = l.refused, nil
   end
   if l.n == 0 then
-    if l.lost then call('DEL', MSGS, INFO) end
+    if l.lost then call('DEL', MSGS, l.marked == 1 and INFO or MSGS) end
     l.fresh = true
     return
   end
