@@ -126,6 +126,9 @@ func (l *line) cmder(j *job) redis.Cmder {
 		args = l.singleArgs(j, j.single)
 	}
 	j.cmd = redis.NewCmd(background, args...)
+	if args[0] == "PUBLISH" {
+		j.cmd.SetFirstKeyPos(1) // the channel: by the node of a Cluster that runs the scripts of the topic, else it may overtake what they publish
+	}
 	if l.once {
 		return onceCmd{j.cmd}
 	}
