@@ -189,7 +189,7 @@ func TestFleetReadsLines(t *testing.T) {
 
 func TestRedisFlags(t *testing.T) {
 	c, err := parseFlags([]string{"-redis", "-check"})
-	if err != nil || c.conns != 200 || len(c.kinds) != 2 || len(c.scenarios()) != 16 || len(c.targets()) != 24 {
+	if err != nil || c.conns != 200 || len(c.kinds) != 2 || len(c.scenarios()) != 14 || len(c.targets()) != 20 {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	for _, args := range [][]string{
