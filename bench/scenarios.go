@@ -88,7 +88,7 @@ func (c *config) redisVariants(each func(name string, rooms int, api bool, windo
 		for _, api := range []bool{false, true} {
 			windows := []int{1, 16, 64}
 			if rooms > 1 {
-				windows = append(windows, 1024) // in one room that is more than Options.QueueSize holds for a client
+				windows = append(windows, 1024) // in one room that is more than the history keeps, from which a node fills holes
 			}
 			for _, window := range windows {
 				each(redisName(rooms, api, window), rooms, api, window)
